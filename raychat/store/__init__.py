@@ -1,0 +1,1 @@
+"""Durable state behind small protocols: `protocol` says what a store does, `sqlite` does it."""

@@ -1,0 +1,158 @@
+"""What a host needs of its store. Every implementation passes tests/store/contract.py.
+
+`commit` is the heart: all that one turn of a host makes durable, in one transaction, refused
+as a whole (`Fenced`) when another process has taken the host's place since. What it has
+committed survives a crash of the process and of the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from raychat.ids import AccountId, DeviceId, Epoch, InboxNumber
+from raychat.users.events import (
+    Advance,
+    Append,
+    Box,
+    Durable,
+    ForgetReceipts,
+    PeerRecord,
+    PutDevice,
+    PutPeer,
+    PutReceipt,
+    ReceiptRecord,
+    Row,
+    Told,
+    UserRecord,
+)
+
+PeerId = tuple[AccountId, AccountId, DeviceId]
+ReceiptId = tuple[AccountId, DeviceId, AccountId, int]
+
+
+class Owed(NamedTuple):
+    """News for an account of another host, kept until that host has it."""
+
+    sequence: int
+    told: Told
+
+
+class Writes:
+    """All that one turn makes durable. Later writes of the same thing replace earlier ones."""
+
+    __slots__ = ("advances", "appends", "devices", "forgets", "owed", "paid", "peers", "receipts")
+
+    def __init__(self) -> None:
+        self.appends: list[Append] = []
+        self.advances: dict[Box, Advance] = {}
+        self.peers: dict[PeerId, PutPeer] = {}
+        self.receipts: dict[ReceiptId, PutReceipt] = {}
+        self.forgets: list[ForgetReceipts] = []
+        self.devices: list[PutDevice] = []
+        self.owed: list[Owed] = []
+        self.paid: list[int] = []
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.appends
+            or self.advances
+            or self.peers
+            or self.receipts
+            or self.forgets
+            or self.devices
+            or self.owed
+            or self.paid
+        )
+
+    def add(self, effect: Durable) -> None:
+        match effect:
+            case Append():
+                self.appends.append(effect)
+            case Advance():
+                self.advances[effect.box] = effect
+            case PutPeer():
+                self.peers[effect[:3]] = effect
+            case PutReceipt():
+                self.receipts[effect[:4]] = effect
+            case ForgetReceipts():
+                self.forgets.append(effect)
+                self.receipts = {
+                    key: put for key, put in self.receipts.items() if key[:2] != effect[:2]
+                }
+            case PutDevice():
+                self.devices.append(effect)
+
+
+class InboxStore(Protocol):
+    """A host's Users: devices, inboxes, peers, receipts."""
+
+    epoch: Epoch
+
+    async def load(self, accounts: Sequence[AccountId]) -> list[UserRecord]: ...
+
+    async def peers(self, keys: Sequence[PeerId]) -> list[PeerRecord | None]: ...
+
+    async def receipts(self, keys: Sequence[ReceiptId]) -> list[ReceiptRecord | None]: ...
+
+    async def receipts_after(
+        self, account: AccountId, device: DeviceId, revision: int
+    ) -> list[ReceiptRecord]: ...
+
+    async def page(self, box: Box, after: InboxNumber, most: int) -> list[Row]: ...
+
+    async def oldest(
+        self, after: Box, boxes: int, before: int, most: int
+    ) -> tuple[Box, list[tuple[AccountId, DeviceId, list[Row]]]]: ...
+
+    async def owed(self, after: int, most: int) -> list[Owed]: ...
+
+    async def commit(self, writes: Writes) -> None: ...
+
+    async def depth(self) -> tuple[int, int]: ...
+
+
+class DeviceKeys(NamedTuple):
+    """A device's public keys as its owner uploaded them. Records are opaque bytes here."""
+
+    registration: int
+    identity: bytes
+    signed_pre_key: bytes
+    last_resort: bytes
+
+
+class TakenKeys(NamedTuple):
+    """What someone gets who wants to start a session; `pre_key` may be absent."""
+
+    device: DeviceId
+    incarnation: int
+    keys: DeviceKeys
+    pre_key: bytes | None
+    kyber_pre_key: bytes
+
+
+class KeyStore(Protocol):
+    """A host's pre-keys. Each call is a durable transaction of its own."""
+
+    async def put_keys(
+        self,
+        account: AccountId,
+        device: DeviceId,
+        keys: DeviceKeys | None,
+        pre_keys: Sequence[tuple[int, bytes]],
+        kyber_pre_keys: Sequence[tuple[int, bytes]],
+    ) -> None: ...
+
+    async def identity(self, account: AccountId, device: DeviceId) -> bytes | None: ...
+
+    async def count_keys(self, account: AccountId, device: DeviceId) -> tuple[int, int]: ...
+
+    async def take_keys(self, account: AccountId) -> list[TakenKeys]: ...
+
+    async def forget_keys(self, account: AccountId, device: DeviceId) -> None: ...
+
+
+class HostStore(InboxStore, KeyStore, Protocol):
+    """All that a UserHost keeps."""
+
+    async def close(self) -> None: ...

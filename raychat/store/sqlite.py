@@ -1,0 +1,432 @@
+"""The store of one host in one SQLite file.
+
+Tables (schema version in `PRAGMA user_version`; see MIGRATIONS):
+
+    owner     one row: the host's name and its epoch, raised at each opening
+    device    box (integer, names an inbox), account, device, incarnation, token hash, cursor
+    inbox     slot = box * 2^40 + number, and the envelope as the frame its device gets
+    peer      (account, sending account, device): last id taken, digests of the latest
+    receipt   (account, device, peer, outcome): revision and ranges
+    owed      news for accounts of other hosts, until they have it
+    keys      a device's identity key, signed pre-key and last-resort Kyber pre-key
+    prekey    (account, device, kind, id): one-time pre-keys, kind 0 X25519, 1 Kyber
+
+An inbox is one run of integer keys, so that appending is the cheapest thing SQLite can do,
+and what a device has acknowledged leaves by one range delete. Nothing is deleted before that.
+
+Fencing: the file is locked to one process (`FileLock`), and each commit compares the epoch it
+was opened with to the one in the file, inside the transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+import msgpack
+
+from raychat.database import FileLock, connect, migrate, transaction
+from raychat.errors import Fenced, StoreError
+from raychat.ids import AccountId, DeviceId, Epoch, InboxNumber, MessageId
+from raychat.store.protocol import (
+    DeviceKeys,
+    Owed,
+    PeerId,
+    ReceiptId,
+    TakenKeys,
+    Writes,
+)
+from raychat.users.events import (
+    Box,
+    DeviceRecord,
+    PeerRecord,
+    ReceiptRecord,
+    Row,
+    Told,
+    UserRecord,
+)
+from raychat.wire.frames import Outcome
+
+SLOT_BITS = 40
+SLOT_MASK = (1 << SLOT_BITS) - 1
+
+MIGRATIONS = [
+    """
+    CREATE TABLE owner (name TEXT NOT NULL, epoch INTEGER NOT NULL) STRICT;
+    CREATE TABLE device (
+        box INTEGER PRIMARY KEY, account BLOB NOT NULL, device INTEGER NOT NULL,
+        incarnation INTEGER NOT NULL, token_hash BLOB NOT NULL, cursor INTEGER NOT NULL,
+        UNIQUE (account, device)) STRICT;
+    CREATE TABLE inbox (slot INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT;
+    CREATE TABLE peer (
+        account BLOB NOT NULL, sender BLOB NOT NULL, device INTEGER NOT NULL,
+        incarnation INTEGER NOT NULL, last INTEGER NOT NULL, recent BLOB NOT NULL,
+        PRIMARY KEY (account, sender, device)) STRICT, WITHOUT ROWID;
+    CREATE TABLE receipt (
+        account BLOB NOT NULL, device INTEGER NOT NULL, peer BLOB NOT NULL,
+        outcome INTEGER NOT NULL, revision INTEGER NOT NULL, ranges BLOB NOT NULL,
+        PRIMARY KEY (account, device, peer, outcome)) STRICT, WITHOUT ROWID;
+    CREATE TABLE owed (sequence INTEGER PRIMARY KEY, told BLOB NOT NULL) STRICT;
+    CREATE TABLE keys (
+        account BLOB NOT NULL, device INTEGER NOT NULL, registration INTEGER NOT NULL,
+        identity BLOB NOT NULL, signed_pre_key BLOB NOT NULL, last_resort BLOB NOT NULL,
+        PRIMARY KEY (account, device)) STRICT, WITHOUT ROWID;
+    CREATE TABLE prekey (
+        account BLOB NOT NULL, device INTEGER NOT NULL, kind INTEGER NOT NULL,
+        id INTEGER NOT NULL, record BLOB NOT NULL,
+        PRIMARY KEY (account, device, kind, id)) STRICT;
+    """,
+]
+
+CHECKPOINT_PAGES = 4_000
+"""WAL pages (4 KiB) after which it is written back, in a thread beside the host."""
+
+PAGE_BYTES = 1024 * 1024
+"""A page of an inbox stops growing here."""
+
+
+def _row(slot: int, frame: bytes) -> Row:
+    _, _, sender, device, incarnation, message, at, *_ = msgpack.unpackb(frame)
+    return Row(
+        InboxNumber(slot & SLOT_MASK),
+        at,
+        AccountId(sender),
+        DeviceId(device),
+        incarnation,
+        MessageId(message),
+        frame,
+    )
+
+
+class SqliteStore:
+    """Implements `HostStore`. Calls run where they are made: a commit is a local fsync."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Open or create the file for host `name` and take it over.
+
+        Raises StoreInUse while another process has it, StoreTooNew, StoreError.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(path.with_suffix(".lock"))
+        self._path = path
+        self._db = connect(path)
+        os.chmod(path, 0o600)
+        self._db.pragma("wal_autocheckpoint", 0)
+        self._db.pragma("cache_size", -32 * 1024)
+        migrate(self._db, MIGRATIONS)
+        with transaction(self._db):
+            row = self._db.execute("SELECT epoch FROM owner").fetchone()
+            if row is None:
+                self._db.execute("INSERT INTO owner VALUES (?, 1)", (name,))
+            else:
+                self._db.execute("UPDATE owner SET name = ?, epoch = epoch + 1", (name,))
+            self.epoch = Epoch(row[0] + 1 if row else 1)
+            last = self._db.execute("SELECT max(sequence) FROM owed").fetchone()
+        self._owed = int(last[0] or 0) if last else 0
+        self._wal_pages = 0
+        self._checkpoint: asyncio.Future[None] | None = None
+        self._db.set_wal_hook(self._on_wal)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def load(self, accounts: Sequence[AccountId]) -> list[UserRecord]:
+        """A record for each account, without devices where the account is not known here."""
+        execute = self._db.execute
+        users = []
+        for account in accounts:
+            devices = []
+            for box, device, incarnation, token_hash, cursor in execute(
+                "SELECT box, device, incarnation, token_hash, cursor FROM device"
+                " WHERE account = ? ORDER BY device",
+                (account,),
+            ).fetchall():
+                top = execute(
+                    "SELECT max(slot) FROM inbox WHERE slot BETWEEN ? AND ?",
+                    (box << SLOT_BITS, box << SLOT_BITS | SLOT_MASK),
+                ).fetchone()
+                head = top[0] & SLOT_MASK if top and top[0] is not None else cursor
+                devices.append(
+                    DeviceRecord(device, box, incarnation, token_hash, cursor, max(head, cursor))
+                )
+            newest = execute("SELECT max(revision) FROM receipt WHERE account = ?", (account,))
+            users.append(UserRecord(account, newest.fetchall()[0][0] or 0, devices))
+        return users
+
+    async def peers(self, keys: Sequence[PeerId]) -> list[PeerRecord | None]:
+        rows = (
+            self._db.execute(
+                "SELECT incarnation, last, recent FROM peer"
+                " WHERE account = ? AND sender = ? AND device = ?",
+                key,
+            ).fetchone()
+            for key in keys
+        )
+        return [PeerRecord(*row) if row else None for row in rows]
+
+    async def receipts(self, keys: Sequence[ReceiptId]) -> list[ReceiptRecord | None]:
+        rows = (
+            self._db.execute(
+                "SELECT device, peer, outcome, revision, ranges FROM receipt"
+                " WHERE account = ? AND device = ? AND peer = ? AND outcome = ?",
+                key,
+            ).fetchone()
+            for key in keys
+        )
+        return [ReceiptRecord(*row) if row else None for row in rows]
+
+    async def receipts_after(
+        self, account: AccountId, device: DeviceId, revision: int
+    ) -> list[ReceiptRecord]:
+        """What a device does not know yet, oldest first."""
+        rows = self._db.execute(
+            "SELECT device, peer, outcome, revision, ranges FROM receipt"
+            " WHERE account = ? AND device = ? AND revision > ? ORDER BY revision",
+            (account, device, revision),
+        )
+        return [ReceiptRecord(*row) for row in rows]
+
+    async def page(self, box: Box, after: InboxNumber, most: int) -> list[Row]:
+        """The next envelopes after a number, at most `most` and about PAGE_BYTES."""
+        rows: list[Row] = []
+        size = 0
+        for slot, frame in self._db.execute(
+            "SELECT slot, frame FROM inbox WHERE slot > ? AND slot <= ? ORDER BY slot LIMIT ?",
+            (box << SLOT_BITS | after, box << SLOT_BITS | SLOT_MASK, most),
+        ):
+            rows.append(_row(slot, frame))
+            size += len(frame)
+            if size >= PAGE_BYTES:
+                break
+        return rows
+
+    async def oldest(
+        self, after: Box, boxes: int, before: int, most: int
+    ) -> tuple[Box, list[tuple[AccountId, DeviceId, list[Row]]]]:
+        """Walk the inboxes: from box `after` on, at most `boxes` of them, the envelopes taken
+        before `before` (ms). Returns where to go on (0 after the last box)."""
+        found = []
+        devices = self._db.execute(
+            "SELECT box, account, device FROM device WHERE box > ? ORDER BY box LIMIT ?",
+            (after, boxes),
+        ).fetchall()
+        for box, account, device in devices:
+            rows: list[Row] = []
+            for slot, frame in self._db.execute(
+                "SELECT slot, frame FROM inbox WHERE slot BETWEEN ? AND ? ORDER BY slot LIMIT ?",
+                (box << SLOT_BITS, box << SLOT_BITS | SLOT_MASK, most),
+            ):
+                row = _row(slot, frame)
+                if row.at >= before:
+                    break
+                rows.append(row)
+            if rows:
+                found.append((AccountId(account), DeviceId(device), rows))
+        return (devices[-1][0] if len(devices) == boxes else 0), found
+
+    async def owed(self, after: int, most: int) -> list[Owed]:
+        rows = self._db.execute(
+            "SELECT sequence, told FROM owed WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (after, most),
+        )
+        return [Owed(sequence, _told(told)) for sequence, told in rows]
+
+    async def depth(self) -> tuple[int, int]:
+        """Envelopes in all inboxes, and bytes of the file: for metrics."""
+        count = self._db.execute("SELECT count(*) FROM inbox").fetchone()
+        return (int(count[0]) if count else 0), self._path.stat().st_size
+
+    # -- writing ---------------------------------------------------------------------------
+
+    async def commit(self, writes: Writes) -> None:
+        """All or nothing, and durable when it returns. Raises Fenced, StoreError."""
+        db = self._db
+        try:
+            with transaction(db):
+                self._check_epoch()
+                if writes.devices:
+                    db.executemany(
+                        "INSERT INTO device (account, device, incarnation, token_hash, cursor)"
+                        " VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT (account, device)"
+                        " DO UPDATE SET incarnation = ?3, token_hash = ?4",
+                        writes.devices,
+                    )
+                if writes.forgets:
+                    db.executemany(
+                        "DELETE FROM receipt WHERE account = ? AND device = ?", writes.forgets
+                    )
+                if writes.appends:
+                    db.executemany(
+                        "INSERT INTO inbox VALUES (?, ?)",
+                        [
+                            (box << SLOT_BITS | number, frame)
+                            for box, number, frame in writes.appends
+                        ],
+                    )
+                if writes.advances:
+                    advances = writes.advances.values()
+                    db.executemany(
+                        "DELETE FROM inbox WHERE slot BETWEEN ? AND ?",
+                        [(box << SLOT_BITS, box << SLOT_BITS | cursor) for box, cursor in advances],
+                    )
+                    db.executemany(
+                        "UPDATE device SET cursor = ?2 WHERE box = ?1", list(advances)
+                    )
+                if writes.peers:
+                    db.executemany(
+                        "INSERT INTO peer VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+                        " ON CONFLICT DO UPDATE SET incarnation = ?4, last = ?5, recent = ?6",
+                        list(writes.peers.values()),
+                    )
+                if writes.receipts:
+                    db.executemany(
+                        "INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+                        " ON CONFLICT DO UPDATE SET revision = ?5, ranges = ?6",
+                        list(writes.receipts.values()),
+                    )
+                if writes.owed:
+                    db.executemany(
+                        "INSERT INTO owed VALUES (?, ?)",
+                        [(sequence, msgpack.packb(told)) for sequence, told in writes.owed],
+                    )
+                if writes.paid:
+                    db.executemany(
+                        "DELETE FROM owed WHERE sequence = ?", [(paid,) for paid in writes.paid]
+                    )
+        except apsw.Error as error:
+            raise StoreError(f"The store could not be written: {error}.") from error
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            self._write_back()
+
+    def next_owed(self) -> int:
+        """A number for the next `Owed`; numbers only grow."""
+        self._owed += 1
+        return self._owed
+
+    def _check_epoch(self) -> None:
+        row = self._db.execute("SELECT epoch FROM owner").fetchone()
+        if row is None or row[0] != self.epoch:
+            raise Fenced
+
+    # -- keys ------------------------------------------------------------------------------
+
+    async def put_keys(
+        self,
+        account: AccountId,
+        device: DeviceId,
+        keys: DeviceKeys | None,
+        pre_keys: Sequence[tuple[int, bytes]],
+        kyber_pre_keys: Sequence[tuple[int, bytes]],
+    ) -> None:
+        """Replace the device's lasting keys (if given) and add one-time ones; an id that is
+        there already is replaced."""
+        with transaction(self._db):
+            self._check_epoch()
+            if keys is not None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
+                    (account, device, *keys),
+                )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO prekey VALUES (?, ?, ?, ?, ?)",
+                [
+                    (account, device, kind, number, record)
+                    for kind, records in ((0, pre_keys), (1, kyber_pre_keys))
+                    for number, record in records
+                ],
+            )
+
+    async def identity(self, account: AccountId, device: DeviceId) -> bytes | None:
+        row = self._db.execute(
+            "SELECT identity FROM keys WHERE account = ? AND device = ?", (account, device)
+        ).fetchone()
+        return row[0] if row else None
+
+    async def count_keys(self, account: AccountId, device: DeviceId) -> tuple[int, int]:
+        """One-time keys left: X25519, Kyber."""
+        counts = dict(
+            self._db.execute(
+                "SELECT kind, count(*) FROM prekey WHERE account = ? AND device = ? GROUP BY kind",
+                (account, device),
+            ).fetchall()
+        )
+        return counts.get(0, 0), counts.get(1, 0)
+
+    async def take_keys(self, account: AccountId) -> list[TakenKeys]:
+        """Keys of every device of an account. A one-time key is given to one taker only: it
+        is gone, durably, before this returns; the last-resort Kyber key is given for ever."""
+        taken = []
+        with transaction(self._db):
+            self._check_epoch()
+            for device, incarnation, *keys in self._db.execute(
+                "SELECT device, incarnation, registration, identity, signed_pre_key, last_resort"
+                " FROM keys JOIN device USING (account, device) WHERE account = ?",
+                (account,),
+            ).fetchall():
+                records = []
+                for kind in (0, 1):
+                    row = self._db.execute(
+                        "DELETE FROM prekey WHERE rowid = (SELECT rowid FROM prekey WHERE"
+                        " account = ? AND device = ? AND kind = ? ORDER BY id LIMIT 1)"
+                        " RETURNING record",
+                        (account, device, kind),
+                    ).fetchall()
+                    records.append(row[0][0] if row else None)
+                pre_key, kyber = records
+                lasting = DeviceKeys(*keys)
+                taken.append(
+                    TakenKeys(
+                        device, incarnation, lasting, pre_key, kyber or lasting.last_resort
+                    )
+                )
+        return taken
+
+    async def forget_keys(self, account: AccountId, device: DeviceId) -> None:
+        """A device starts anew: nobody may be given its old keys."""
+        with transaction(self._db):
+            self._check_epoch()
+            for table in ("keys", "prekey"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE account = ? AND device = ?",  # noqa: S608
+                    (account, device),
+                )
+
+    # -- the write-ahead log ---------------------------------------------------------------
+
+    def _on_wal(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return 0
+
+    def _write_back(self) -> None:
+        """Copy the WAL into the file in a thread; then, here, the little that came meanwhile,
+        so that the WAL starts over instead of growing for ever under load."""
+        if self._checkpoint is not None:
+            if not self._checkpoint.done():
+                return
+            self._checkpoint = None
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._wal_pages = 0
+            return
+        loop = asyncio.get_running_loop()
+        self._checkpoint = loop.run_in_executor(None, _checkpoint, self._path)
+
+    async def close(self) -> None:
+        if self._checkpoint is not None:
+            await asyncio.wait([self._checkpoint])
+        self._db.close()
+        self._lock.release()
+
+
+def _checkpoint(path: Path) -> None:
+    connection = connect(path)
+    try:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    finally:
+        connection.close()
+
+
+def _told(data: bytes) -> Told:
+    account, device, incarnation, peer, outcome, lo, hi = msgpack.unpackb(data)
+    return Told(account, device, incarnation, peer, Outcome(outcome), lo, hi)

@@ -1,0 +1,1 @@
+"""The User actor: its inbox, the delivery contract and receipts. Pure rules, no I/O."""
