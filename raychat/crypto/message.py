@@ -87,9 +87,7 @@ class SignalMessage(NamedTuple):
         if addresses:
             content += bytes_field(6, addresses)
         body = content + _mac(mac_key, sender, receiver, content)
-        return cls(
-            ratchet_key, counter, previous_counter, ciphertext, pq_ratchet, addresses, body
-        )
+        return cls(ratchet_key, counter, previous_counter, ciphertext, pq_ratchet, addresses, body)
 
     @classmethod
     def parse(cls, body: bytes) -> Self:

@@ -39,6 +39,7 @@ from raychat.limits import RECEIVER_CHAINS, SKIP_AHEAD, SKIPPED_KEYS
 
 _BLOCK: Final = 16
 _LAST_COUNTER: Final = 0xFFFF_FFFF
+_ENTRY: Final = 4 + 32
 
 # Stored form: root, previous counter, whether there is a sender chain, number of receiver chains.
 _HEAD: Final = struct.Struct(">32sI?B")
@@ -98,7 +99,8 @@ class ChainKey(NamedTuple):
         return f"ChainKey(index={self.index})"
 
 
-class SkippedSeeds(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class SkippedSeeds:
     """Seeds of messages that have not come yet, in the form they are stored in.
 
     `data` is a row of entries (counter u32, seed 32 bytes) in rising order of the counter, so
@@ -107,28 +109,29 @@ class SkippedSeeds(NamedTuple):
 
     data: bytes = b""
 
-    ENTRY = 36
-
     def __len__(self) -> int:
-        return len(self.data) // self.ENTRY
+        return len(self.data) // _ENTRY
 
     def added(self, entries: bytes) -> SkippedSeeds:
         """With more entries at the end; the oldest give way beyond the limit."""
-        return SkippedSeeds((self.data + entries)[-SKIPPED_KEYS * self.ENTRY :])
+        return SkippedSeeds((self.data + entries)[-SKIPPED_KEYS * _ENTRY :])
 
     def taken(self, counter: int) -> tuple[bytes, SkippedSeeds] | None:
         """The seed of message `counter` and the rest without it; None if it is not here."""
-        place = bisect_left(range(len(self)), counter, key=self._counter) * self.ENTRY
-        entry = self.data[place : place + self.ENTRY]
+        place = bisect_left(range(len(self)), counter, key=self._counter) * _ENTRY
+        entry = self.data[place : place + _ENTRY]
         if entry[:4] != counter.to_bytes(4, "big"):
             return None
-        return entry[4:], SkippedSeeds(self.data[:place] + self.data[place + self.ENTRY :])
+        return entry[4:], SkippedSeeds(self.data[:place] + self.data[place + _ENTRY :])
 
     def _counter(self, place: int) -> int:
-        return int.from_bytes(self.data[place * self.ENTRY : place * self.ENTRY + 4], "big")
+        return int.from_bytes(self.data[place * _ENTRY : place * _ENTRY + 4], "big")
 
     def __repr__(self) -> str:
         return f"SkippedSeeds({len(self)})"
+
+
+_NO_SEEDS: Final = SkippedSeeds()
 
 
 class ReceiverChain(NamedTuple):
@@ -136,7 +139,7 @@ class ReceiverChain(NamedTuple):
 
     ratchet_key: PublicKey
     chain: ChainKey
-    skipped: SkippedSeeds = SkippedSeeds()
+    skipped: SkippedSeeds = _NO_SEEDS
 
     def taken(self, counter: int) -> tuple[bytes, ReceiverChain]:
         """The seed of message `counter`, and the chain from which it can't be had again.
@@ -260,9 +263,7 @@ class Ratchet:
         ]
         if sender is not None:
             pair, chain = sender
-            parts.append(
-                _SENDER.pack(pair.private.data, pair.public.data, chain.key, chain.index)
-            )
+            parts.append(_SENDER.pack(pair.private.data, pair.public.data, chain.key, chain.index))
         for ratchet_key, chain, skipped in self.receivers:
             parts.append(_RECEIVER.pack(ratchet_key.data, chain.key, chain.index, len(skipped)))
             parts.append(skipped.data)
@@ -286,7 +287,7 @@ class Ratchet:
         for _ in range(chains):
             public, key, index, count = _RECEIVER.unpack_from(data, at)
             at += _RECEIVER.size
-            end = at + count * SkippedSeeds.ENTRY
+            end = at + count * _ENTRY
             skipped = SkippedSeeds(data[at:end])
             if len(skipped) != count:
                 raise struct.error("the skipped seeds are cut off")

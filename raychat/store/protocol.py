@@ -45,7 +45,7 @@ class Writes:
 
     def __init__(self) -> None:
         self.appends: list[Append] = []
-        self.advances: dict[Box, Advance] = {}
+        self.advances: list[Advance] = []
         self.peers: dict[PeerId, PutPeer] = {}
         self.receipts: dict[ReceiptId, PutReceipt] = {}
         self.forgets: list[ForgetReceipts] = []
@@ -70,7 +70,7 @@ class Writes:
             case Append():
                 self.appends.append(effect)
             case Advance():
-                self.advances[effect.box] = effect
+                self.advances.append(effect)
             case PutPeer():
                 self.peers[effect[:3]] = effect
             case PutReceipt():

@@ -124,8 +124,8 @@ class SqliteStore:
             else:
                 self._db.execute("UPDATE owner SET name = ?, epoch = epoch + 1", (name,))
             self.epoch = Epoch(row[0] + 1 if row else 1)
-            last = self._db.execute("SELECT max(sequence) FROM owed").fetchone()
-        self._owed = int(last[0] or 0) if last else 0
+            self._owed = self._db.execute("SELECT max(sequence) FROM owed").get or 0
+        self._depth = self._db.execute("SELECT count(*) FROM inbox").get
         self._wal_pages = 0
         self._checkpoint: asyncio.Future[None] | None = None
         self._db.set_wal_hook(self._on_wal)
@@ -235,14 +235,14 @@ class SqliteStore:
 
     async def depth(self) -> tuple[int, int]:
         """Envelopes in all inboxes, and bytes of the file: for metrics."""
-        count = self._db.execute("SELECT count(*) FROM inbox").fetchone()
-        return (int(count[0]) if count else 0), self._path.stat().st_size
+        return self._depth, self._path.stat().st_size
 
     # -- writing ---------------------------------------------------------------------------
 
     async def commit(self, writes: Writes) -> None:
         """All or nothing, and durable when it returns. Raises Fenced, StoreError."""
         db = self._db
+        gone = 0
         try:
             with transaction(db):
                 self._check_epoch()
@@ -266,13 +266,19 @@ class SqliteStore:
                         ],
                     )
                 if writes.advances:
-                    advances = writes.advances.values()
+                    advances = writes.advances
+                    before = db.total_changes()
                     db.executemany(
                         "DELETE FROM inbox WHERE slot BETWEEN ? AND ?",
-                        [(box << SLOT_BITS, box << SLOT_BITS | cursor) for box, cursor in advances],
+                        [
+                            (box << SLOT_BITS, box << SLOT_BITS | cursor)
+                            for box, cursor, _ in advances
+                        ],
                     )
+                    gone = db.total_changes() - before
                     db.executemany(
-                        "UPDATE device SET cursor = ?2 WHERE box = ?1", list(advances)
+                        "UPDATE device SET cursor = ? WHERE box = ?",
+                        [(cursor, box) for box, cursor, _ in advances],
                     )
                 if writes.peers:
                     db.executemany(
@@ -297,6 +303,7 @@ class SqliteStore:
                     )
         except apsw.Error as error:
             raise StoreError(f"The store could not be written: {error}.") from error
+        self._depth += len(writes.appends) - gone
         if self._wal_pages >= CHECKPOINT_PAGES:
             self._write_back()
 
@@ -377,9 +384,7 @@ class SqliteStore:
                 pre_key, kyber = records
                 lasting = DeviceKeys(*keys)
                 taken.append(
-                    TakenKeys(
-                        device, incarnation, lasting, pre_key, kyber or lasting.last_resort
-                    )
+                    TakenKeys(device, incarnation, lasting, pre_key, kyber or lasting.last_resort)
                 )
         return taken
 

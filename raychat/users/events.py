@@ -137,6 +137,9 @@ class Told(NamedTuple):
     lo: int
     hi: int
 
+    def receipt_key(self) -> tuple[DeviceId, AccountId, int]:
+        return self.device, self.peer, self.outcome
+
 
 class Page(NamedTuple):
     """The next waiting envelopes of a device, as asked for by `Fetch`."""
@@ -178,10 +181,12 @@ class Append(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """Durable: everything up to `cursor` leaves the inbox."""
+    """Durable: everything up to `cursor` leaves the inbox. `times` (ms) is when those that
+    were delivered had been taken."""
 
     box: Box
     cursor: InboxNumber
+    times: Sequence[int]
 
 
 class PutPeer(NamedTuple):
@@ -220,10 +225,11 @@ class Tell(NamedTuple):
 
 
 class Push(NamedTuple):
-    """Outward: a frame for a connection."""
+    """Outward: a frame for a connection. `revision` is that of a receipt, else 0."""
 
     session: Session
     frame: bytes
+    revision: int = 0
 
 
 class Admit(NamedTuple):

@@ -56,7 +56,8 @@ class Ranges:
         return f"Ranges({self.flat})"
 
     def pack(self) -> bytes:
-        return msgpack.packb(self.flat)
+        packed: bytes = msgpack.packb(self.flat)
+        return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> Ranges:

@@ -104,8 +104,8 @@ class Peer:
 class Device:
     """One device of this User. Numbers: cursor ≤ pushed ≤ head.
 
-    `window` holds (number, size, sender, device, incarnation, id) of what was pushed and not
-    yet acknowledged; it is empty while no connection is there.
+    `window` holds (number, size, time, sender, device, incarnation, id) of what was pushed and
+    not yet acknowledged; it is empty while no connection is there.
     """
 
     __slots__ = (
@@ -124,7 +124,7 @@ class Device:
         _, self.box, self.incarnation, self.token_hash, self.cursor, self.head = record
         self.session: Session | None = None
         self.pushed = self.cursor
-        self.window: deque[tuple[int, int, AccountId, DeviceId, int, int]] | None = None
+        self.window: deque[tuple[int, int, int, AccountId, DeviceId, int, int]] | None = None
         self.window_bytes = 0
 
     def has_room(self) -> bool:
@@ -173,6 +173,10 @@ class User:
         if self.receipts is None:
             self.receipts = {}
         self.receipts[key] = Ranges.unpack(record.ranges) if record else Ranges()
+
+    def is_token(self, device: DeviceId, token_hash: bytes) -> bool:
+        known = self.devices.get(device)
+        return known is not None and compare_digest(known.token_hash, token_hash)
 
     def is_idle(self, since: int) -> bool:
         """Whether it can leave memory: nobody connected, nothing happened after `since`."""
@@ -238,14 +242,14 @@ class User:
                 effects.append(Waiting(self.account, number_of_device))
             elif device.pushed == number - 1 and device.has_room():
                 assert device.window is not None
-                device.window.append((number, len(frame), sender, sending, incarnation, message))
+                device.window.append(
+                    (number, len(frame), now, sender, sending, incarnation, message)
+                )
                 device.window_bytes += len(frame)
                 device.pushed = number
                 effects.append(Push(device.session, frame))
         peer.take(message, digest)
-        effects.append(
-            PutPeer(self.account, sender, sending, incarnation, message, peer.recent)
-        )
+        effects.append(PutPeer(self.account, sender, sending, incarnation, message, peer.recent))
         effects.append(Push(reply, pack_sent(self.account, message, now)))
         return effects
 
@@ -283,21 +287,24 @@ class User:
         if upto <= device.cursor or device.window is None:
             return []
         device.cursor = InboxNumber(upto)
-        effects: list[Effect] = [Advance(device.box, device.cursor)]
         window = device.window
         done = []
+        times = []
         while window and window[0][0] <= upto:
-            number, size, *origin = window.popleft()
+            number, size, at, *origin = window.popleft()
             device.window_bytes -= size
             if number not in failed:
-                done.append(tuple(origin))
-        effects.extend(self._tell(done, Outcome.DELIVERED))
-        return effects
+                done.append(origin)
+                times.append(at)
+        return [
+            Advance(device.box, device.cursor, times),
+            *self._tell(done, Outcome.DELIVERED),
+        ]
 
-    def _tell(self, origins: Sequence[tuple[Any, ...]], outcome: Outcome) -> list[Tell]:
+    def _tell(self, origins: Sequence[Sequence[Any]], outcome: Outcome) -> list[Tell]:
         spans: dict[tuple[Any, ...], Ranges] = {}
-        for *origin, message in origins:
-            spans.setdefault(tuple(origin), Ranges()).add(message, message)
+        for sender, device, incarnation, message in origins:
+            spans.setdefault((sender, device, incarnation), Ranges()).add(message, message)
         return [
             Tell(Told(sender, device, incarnation, self.account, outcome, lo, hi))
             for (sender, device, incarnation), ranges in spans.items()
@@ -318,10 +325,10 @@ class User:
         window = device.window
         if device.session is None or window is None:
             return effects
-        for number, _, sender, sending, incarnation, message, frame in rows:
+        for number, at, sender, sending, incarnation, message, frame in rows:
             if number != device.pushed + 1 or not device.has_room():
                 continue
-            window.append((number, len(frame), sender, sending, incarnation, message))
+            window.append((number, len(frame), at, sender, sending, incarnation, message))
             device.window_bytes += len(frame)
             device.pushed = number
             effects.append(Push(device.session, frame))
@@ -341,15 +348,14 @@ class User:
             PutReceipt(self.account, number, peer, outcome, self.revision, ranges.pack())
         ]
         if device.session is not None:
-            effects.append(
-                Push(device.session, pack_receipt(self.revision, peer, outcome, (lo, hi)))
-            )
+            frame = pack_receipt(self.revision, peer, outcome, (lo, hi))
+            effects.append(Push(device.session, frame, self.revision))
         return effects
 
     def _attach(self, event: Attach, now: int) -> list[Effect]:
         session = event.session
         device = self.devices.get(event.device)
-        if device is None or not compare_digest(device.token_hash, event.token_hash):
+        if device is None or not self.is_token(event.device, event.token_hash):
             error = BadToken()
             return [Dismiss(session, Close.BAD_TOKEN, error.code, error.detail)]
         effects: list[Effect] = []
@@ -376,8 +382,8 @@ class User:
         effects.append(Admit(session, device.incarnation, pack_welcome(welcome)))
         effects += window[len(window) - len(device.window) :]
         for _, peer, outcome, revision, ranges in event.receipts:
-            flat = Ranges.unpack(ranges).flat
-            effects.append(Push(session, pack_receipt(revision, peer, outcome, flat)))
+            frame = pack_receipt(revision, peer, outcome, Ranges.unpack(ranges).flat)
+            effects.append(Push(session, frame, revision))
         if device.pushed < device.head and device.has_room():
             effects.append(self._fetch(event.device, device))
         return effects
@@ -424,7 +430,7 @@ class User:
             device.window_bytes -= window.popleft()[1]
         device.pushed = InboxNumber(max(device.pushed, device.cursor))
         origins = [(row.sender, row.device, row.incarnation, row.id) for row in rows]
-        return [Advance(device.box, device.cursor), *self._tell(origins, Outcome.EXPIRED)]
+        return [Advance(device.box, device.cursor, ()), *self._tell(origins, Outcome.EXPIRED)]
 
 
 def _digest(parts: Sequence[Sequence[Any]]) -> bytes:

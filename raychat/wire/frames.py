@@ -169,7 +169,7 @@ class Goodbye(NamedTuple):
 ToServer = Hello | Send | Ack
 ToDevice = Welcome | Sent | Refused | Envelope | Receipt | Goodbye
 
-_pack = msgpack.Packer(autoreset=True).pack
+_pack: Callable[[object], bytes] = msgpack.Packer(autoreset=True).pack
 
 
 def pack_hello(frame: Hello) -> bytes:
@@ -229,13 +229,15 @@ def split(data: bytes | bytearray | memoryview) -> list[list[Any]]:
         max_ext_len=0,
     )
     frames: list[list[Any]] = []
+    end = 0
     try:
         unpacker.feed(data)
         for frame in unpacker:
             if type(frame) is not list or not frame:
                 raise Malformed("A frame is a non-empty msgpack array.")
             frames.append(frame)
-        if unpacker.tell() != len(data):
+            end = unpacker.tell()
+        if end != len(data):
             raise Malformed("The last frame of the message is cut short.")
     except Malformed:
         raise

@@ -1,0 +1,1 @@
+"""Ray lives here: hosts, directory, links, launch. Everything else knows nothing of Ray."""

@@ -1,0 +1,311 @@
+"""The Ray actors: thin shells that give a gateway, a host or the accounts a process.
+
+All are detached and named in namespace `raychat`, restart for ever, and never repeat a call by
+themselves (`max_task_retries=0`: a call that raised may have run). They ask for no CPU but for a
+resource of their role, so that an operator says where each role may run. No message passes
+through a Ray call: see `link`.
+
+After a restart Ray runs `__init__` and nothing else, so everything starts there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import ssl
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import ray
+import structlog
+from ray.actor import ActorHandle
+
+from raychat.accounts.service import Accounts
+from raychat.accounts.sms import ConsoleSms
+from raychat.accounts.store import SqliteAccountStore
+from raychat.clock import wall_ms
+from raychat.cluster.host import UserHost
+from raychat.cluster.link import Links
+from raychat.cluster.placement import Layout
+from raychat.config import Placement
+from raychat.errors import Fenced, Overloaded, RaychatError, Unavailable, from_code
+from raychat.gateway.api import Api
+from raychat.gateway.server import Gateway
+from raychat.gateway.session import Budget
+from raychat.ids import AccountId, Secret, account_text
+from raychat.observe import logs
+from raychat.observe.metrics import GatewayMetrics, HostMetrics
+from raychat.observe.ray_sink import RaySink
+from raychat.store.sqlite import SqliteStore
+
+log = structlog.get_logger("raychat.actor")
+
+NAMESPACE: Final = "raychat"
+ACCOUNTS: Final = "accounts"
+ROLES: Final = ("gateway", "host", "accounts")
+PUBLISH_SECONDS: Final = 1.0
+CALL_SECONDS: Final = 10.0
+
+
+def resource(role: str) -> str:
+    """The custom resource an actor of this role takes one of."""
+    return f"raychat_{role}"
+
+
+class Place(NamedTuple):
+    """What every actor of a deployment is told. Paths, not secrets: those stay in files."""
+
+    data: Path
+    sockets: Path
+    layout: Layout
+    log_level: str
+
+    def secret(self) -> Secret:
+        return Secret((self.data / "cluster.secret").read_bytes())
+
+    def links(self, name: str) -> Links:
+        return Links(name, self.sockets, self.secret())
+
+    def store(self, host: str) -> Path:
+        return self.data / "hosts" / f"{host}.db"
+
+
+class Edge(NamedTuple):
+    """Where a gateway listens, and what it allows."""
+
+    host: str
+    port: int
+    tls_cert: Path | None
+    tls_key: Path | None
+    budget: Budget
+
+
+class _Shell:
+    """What all actors share: start in `__init__`, say when ready, publish metrics."""
+
+    def _begin(self, name: str, place: Place, work: Coroutine[Any, Any, None]) -> None:
+        logs.configure(name, place.log_level)
+        self._loop = asyncio.get_event_loop()
+        self._started = self._loop.create_task(self._start_or_die(work))
+
+    async def _start_or_die(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except RaychatError as error:
+            log.critical("actor cannot start", code=error.code)
+            raise
+        except Exception:
+            log.exception("actor cannot start")
+            raise
+        # What is alive now stays: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+
+    async def ready(self) -> int:
+        """Wait until it serves; returns its process id. Raises what kept it from starting."""
+        await asyncio.shield(self._started)
+        return os.getpid()
+
+
+@ray.remote
+class HostActor(_Shell):
+    """A UserHost in a process of its own."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        self._name = name
+        self._place = place
+        self._metrics = HostMetrics()
+        self._begin(name, place, self._start())
+
+    async def _start(self) -> None:
+        store = SqliteStore(self._place.store(self._name), self._name)
+        links = self._place.links(self._name)
+        self._host = UserHost(self._name, store, links, self._place.layout, self._metrics)
+        await self._host.start()
+        label = "user" if self._place.layout.placement is Placement.DEDICATED else self._name
+        self._publisher = self._loop.create_task(self._publish(RaySink("host", label)))
+
+    async def _publish(self, sink: RaySink) -> None:
+        while True:
+            await asyncio.sleep(PUBLISH_SECONDS)
+            self._metrics.publish(sink)
+            if isinstance(self._host.failed, Fenced):
+                os._exit(1)  # somebody else owns the store: Ray starts this actor anew
+
+    async def health(self) -> dict[str, Any]:
+        return self._host.health()
+
+    async def drain(self) -> None:
+        await self._host.drain()
+
+
+@ray.remote
+class GatewayActor(_Shell):
+    """A gateway in a process of its own; several share a port by SO_REUSEPORT."""
+
+    def __init__(self, name: str, place: Place, edge: Edge) -> None:
+        self._name = name
+        self._place = place
+        self._edge = edge
+        self._metrics = GatewayMetrics()
+        self._begin(name, place, self._start())
+
+    async def _start(self) -> None:
+        links = self._place.links(self._name)
+        self._gateway = Gateway(
+            self._name, links, self._place.layout, self._metrics, self._edge.budget
+        )
+        api = Api(self._gateway, RayRegistrar())
+        await self._gateway.start(api.app(), _listener(self._edge), _tls(self._edge))
+        self._publisher = self._loop.create_task(self._publish(RaySink("gateway", self._name)))
+
+    async def _publish(self, sink: RaySink) -> None:
+        while True:
+            await asyncio.sleep(PUBLISH_SECONDS)
+            self._metrics.publish(sink)
+
+    async def health(self) -> dict[str, Any]:
+        return self._gateway.health()
+
+    async def drain(self) -> None:
+        await self._gateway.drain()
+
+
+@ray.remote
+class AccountsActor(_Shell):
+    """Who has which account. Few calls: registrations and lookups, never messages."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._begin(ACCOUNTS, place, self._start())
+
+    async def _start(self) -> None:
+        data = self._place.data
+        self._accounts = Accounts(
+            SqliteAccountStore(data / "accounts.db"), ConsoleSms(data / "console.txt"), wall_ms
+        )
+        if self._place.layout.placement is Placement.DEDICATED:
+            for account in await self._accounts.all_accounts():
+                host_actor(self._place.layout.host_of(account), self._place)
+
+    async def call(self, verb: str, *arguments: Any) -> tuple[str | None, Any]:
+        """(None, result), or (error code, sentence): errors of ours are data, not tracebacks."""
+        await asyncio.shield(self._started)
+        try:
+            return None, await getattr(self, f"_{verb}")(*arguments)
+        except RaychatError as error:
+            return error.code, error.detail
+
+    async def _begin_registration(self, number: str) -> tuple[str, int, int]:
+        return await self._accounts.start(number)
+
+    async def _check(self, registration: str, code: str) -> None:
+        await self._accounts.check(registration, code)
+
+    async def _redeem(self, registration: str) -> AccountId:
+        return await self._accounts.redeem(registration)
+
+    async def _lookup(self, number: str) -> AccountId:
+        return await self._accounts.lookup(number)
+
+    async def _ensure_host(self, account: AccountId) -> None:
+        """With dedicated placement: the account's own host exists and serves."""
+        layout = self._place.layout
+        if layout.placement is not Placement.DEDICATED:
+            return
+        from raychat import limits
+
+        if await self._accounts.count() > limits.DEDICATED_USERS:
+            raise Overloaded("Dedicated placement is full; run with --placement sharded.")
+        await host_actor(layout.host_of(account), self._place).ready.remote()
+
+    async def drain(self) -> None:
+        await self._accounts.close()
+
+
+class RayRegistrar:
+    """The API's `Registrar`, by Ray calls to the accounts actor."""
+
+    def __init__(self) -> None:
+        self._actor: ActorHandle | None = None
+
+    async def _call(self, verb: str, *arguments: Any) -> Any:
+        try:
+            if self._actor is None:
+                self._actor = ray.get_actor(ACCOUNTS, namespace=NAMESPACE)
+            async with asyncio.timeout(CALL_SECONDS):
+                code, result = await self._actor.call.remote(verb, *arguments)
+        except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+            self._actor = None
+            raise Unavailable from error
+        if code is not None:
+            raise from_code(code, result)
+        return result
+
+    async def start(self, number: str) -> tuple[str, int, int]:
+        registration, digits, seconds = await self._call("begin_registration", number)
+        return registration, digits, seconds
+
+    async def check(self, registration: str, code: str) -> None:
+        await self._call("check", registration, code)
+
+    async def redeem(self, registration: str) -> AccountId:
+        return AccountId(await self._call("redeem", registration))
+
+    async def lookup(self, number: str) -> AccountId:
+        return AccountId(await self._call("lookup", number))
+
+    async def ready(self, account: AccountId) -> None:
+        await self._call("ensure_host", account)
+
+
+def _options(name: str, role: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "num_cpus": 0,
+        "resources": {resource(role): 1},
+        "max_concurrency": 256,
+        "enable_task_events": False,
+    }
+
+
+def host_actor(name: str, place: Place) -> ActorHandle:
+    return HostActor.options(**_options(name, "host")).remote(name, place)  # type: ignore[attr-defined]
+
+
+def gateway_actor(name: str, place: Place, edge: Edge) -> ActorHandle:
+    return GatewayActor.options(**_options(name, "gateway")).remote(name, place, edge)  # type: ignore[attr-defined]
+
+
+def accounts_actor(place: Place) -> ActorHandle:
+    return AccountsActor.options(**_options(ACCOUNTS, "accounts")).remote(place)  # type: ignore[attr-defined]
+
+
+def _listener(edge: Edge) -> socket.socket:
+    family = socket.AF_INET6 if ":" in edge.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((edge.host, edge.port))
+    return listener
+
+
+def _tls(edge: Edge) -> ssl.SSLContext | None:
+    if edge.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(edge.tls_cert, edge.tls_key)
+    return context
+
+
+__all__ = ["ACCOUNTS", "NAMESPACE", "Edge", "Place", "account_text"]

@@ -1,0 +1,64 @@
+"""A device's WebSocket: reads with aiohttp, writes straight to its transport.
+
+A server's frame is two to ten bytes and the payload, so writing it needs no coroutine: what a
+link batch brings for a connection goes out in one write, from a callback. aiohttp writes
+control frames of its own to the same transport; both write whole frames, so they do not mix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Final
+
+from raychat import limits
+from raychat.gateway.session import Session
+
+BINARY: Final = 0x82
+CLOSE: Final = 0x88
+PING: Final = b"\x89\x00"
+PONG: Final = 0x8A
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """An unmasked, unfragmented WebSocket frame (RFC 6455 section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((opcode, size)) + payload
+    if size < 65536:
+        return struct.pack(">BBH", opcode, 126, size) + payload
+    return struct.pack(">BBQ", opcode, 127, size) + payload
+
+
+class DeviceSocket:
+    """A connection: its transport, its session, and when it was last heard (loop seconds)."""
+
+    __slots__ = ("heard", "open", "session", "transport")
+
+    def __init__(self, transport: asyncio.Transport, session: Session, now: float) -> None:
+        self.transport = transport
+        self.session = session
+        self.heard = now
+        self.open = True
+
+    def send(self, data: bytes) -> bool:
+        """Write one binary message. False if the device reads too slowly to go on."""
+        transport = self.transport
+        transport.write(frame(BINARY, data))
+        return transport.get_write_buffer_size() <= limits.WRITE_BUDGET_BYTES
+
+    def ping(self) -> None:
+        self.transport.write(PING)
+
+    def pong(self, payload: bytes) -> None:
+        self.transport.write(frame(PONG, payload))
+
+    def close(self, code: int, reason: str) -> None:
+        """Say why, then end. A device that does not read is not waited for."""
+        if self.open:
+            self.open = False
+            self.transport.write(frame(CLOSE, struct.pack(">H", code) + reason.encode()[:120]))
+            if self.transport.get_write_buffer_size() > limits.WRITE_BUDGET_BYTES:
+                self.transport.abort()
+            else:
+                self.transport.close()
