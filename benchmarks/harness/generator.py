@@ -31,6 +31,8 @@ __all__ = ["Generators", "LoadError"]
 _ROOT = Path(__file__).parents[2]
 """The folder that holds the package `benchmarks`."""
 
+_CHILD = f"import sys; from {__name__} import main; main(int(sys.argv[1]))"
+
 
 class LoadError(Exception):
     """A generator process failed; the message is its traceback."""
@@ -62,7 +64,7 @@ class Generators:
                 with theirs:
                     self._children.append(
                         subprocess.Popen(
-                            [sys.executable, "-m", __name__, str(theirs.fileno())],
+                            [sys.executable, "-c", _CHILD, str(theirs.fileno())],
                             pass_fds=[theirs.fileno()],
                             env=os.environ | {"PYTHONPATH": path},
                         )
@@ -158,7 +160,3 @@ def main(descriptor: int) -> None:
         pass  # the parent is gone
     except Exception:
         pipe.send(LoadError(traceback.format_exc()))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -95,7 +95,7 @@ class Report:
     def results(self) -> list[Result]:
         """Medians over the runs, in the order in which systems and scenarios came."""
         return [
-            Result(system, scenario, {name: _median(runs, name) for name in runs[0]})
+            Result(system, scenario, {name: _median(runs, name) for name in _names(runs)})
             for (scenario, system), runs in self.runs.items()
         ]
 
@@ -142,7 +142,7 @@ class Report:
         results, ratios = self.results(), self.ratios()
         for scenario in dict.fromkeys(r.scenario for r in results):
             rows = [r for r in results if r.scenario == scenario]
-            names = list(dict.fromkeys(name for r in rows for name in r.figures))
+            names = _names(r.figures for r in rows)
             count = max(len(self.runs[scenario, r.system]) for r in rows)
             runs = f" (median of {count} runs)" if count > 1 else ""
             table = Table("system", title=f"{scenario}{runs}", title_justify="left")
@@ -161,6 +161,10 @@ class Report:
             console.print(table)
         for note in self.notes:
             console.print(note, style="yellow")
+
+
+def _names(figures: Iterable[Mapping[str, float]]) -> list[str]:
+    return list(dict.fromkeys(name for each in figures for name in each))
 
 
 def _median(runs: Iterable[Mapping[str, float]], name: str) -> float:

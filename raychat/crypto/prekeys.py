@@ -6,7 +6,7 @@ X25519 pre-keys. The key server hands out one of each as a `PreKeyBundle`.
 
 The records (`PreKey`, `SignedPreKey`, `KyberPreKey`) hold private keys and stay on the device;
 `to_bytes` is for its own store. What is published of a record is `key_id`, `public` and
-`signature`. Key ids are unsigned 32-bit numbers of the device's choice; times are whole seconds
+`signature`. Key ids are unsigned 32-bit numbers of the device's choice; times are in milliseconds
 since 1970.
 """
 
@@ -75,9 +75,9 @@ class SignedPreKey:
     created: int
 
     @classmethod
-    def generate(cls, identity: IdentityKeyPair, key_id: int, now: float) -> Self:
+    def generate(cls, identity: IdentityKeyPair, key_id: int, now: int) -> Self:
         pair = KeyPair.generate()
-        return cls(key_id, pair, identity.private.sign(pair.public.data), int(now))
+        return cls(key_id, pair, identity.private.sign(pair.public.data), now)
 
     @property
     def public(self) -> PublicKey:
@@ -113,12 +113,12 @@ class KyberPreKey:
 
     @classmethod
     def generate(
-        cls, identity: IdentityKeyPair, key_id: int, now: float, *, last_resort: bool = False
+        cls, identity: IdentityKeyPair, key_id: int, now: int, *, last_resort: bool = False
     ) -> Self:
         private = KemPrivateKey.generate()
         public = private.public_key()
         signature = identity.private.sign(public.data)
-        return cls(key_id, private, public, signature, int(now), last_resort)
+        return cls(key_id, private, public, signature, now, last_resort)
 
     def to_bytes(self) -> bytes:
         return _KYBER.pack(

@@ -43,9 +43,9 @@ _ENTRY: Final = 4 + 32
 
 # Stored form: root, previous counter, whether there is a sender chain, number of receiver chains.
 _HEAD: Final = struct.Struct(">32sI?B")
-# Ratchet private and public key, chain key, index.
+# Ratchet private and public key, chain key, counter.
 _SENDER: Final = struct.Struct(">32s33s32sI")
-# Ratchet public key, chain key, index, number of skipped seeds (which follow).
+# Ratchet public key, chain key, counter, number of skipped seeds (which follow).
 _RECEIVER: Final = struct.Struct(">33s32sIH")
 
 
@@ -84,19 +84,19 @@ class MessageKeys(NamedTuple):
 
 
 class ChainKey(NamedTuple):
-    """One step of a chain: the key from which the seed of message `index` is made."""
+    """One step of a chain: the key from which the seed of message `counter` is made."""
 
     key: bytes
-    index: int
+    counter: int
 
     def seed(self) -> bytes:
         return hmac.digest(self.key, b"\x01", "sha256")
 
     def next(self) -> ChainKey:
-        return ChainKey(hmac.digest(self.key, b"\x02", "sha256"), self.index + 1)
+        return ChainKey(hmac.digest(self.key, b"\x02", "sha256"), self.counter + 1)
 
     def __repr__(self) -> str:
-        return f"ChainKey(index={self.index})"
+        return f"ChainKey(counter={self.counter})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -148,7 +148,7 @@ class ReceiverChain(NamedTuple):
         it is more than SKIP_AHEAD messages ahead.
         """
         chain = self.chain
-        ahead = counter - chain.index
+        ahead = counter - chain.counter
         if ahead < 0:
             found = self.skipped.taken(counter)
             if found is None:
@@ -163,8 +163,8 @@ class ReceiverChain(NamedTuple):
             for _ in range(ahead - SKIPPED_KEYS):
                 chain = chain.next()
             entries = []
-            while chain.index < counter:
-                entries.append(chain.index.to_bytes(4, "big") + chain.seed())
+            while chain.counter < counter:
+                entries.append(chain.counter.to_bytes(4, "big") + chain.seed())
                 chain = chain.next()
             skipped = skipped.added(b"".join(entries))
         return chain.seed(), ReceiverChain(self.ratchet_key, chain.next(), skipped)
@@ -226,10 +226,10 @@ class Ratchet:
             self.root, chain = self._step(pair, self.receivers[-1].ratchet_key)
             sender = SenderChain(pair, chain)
         chain = sender.chain
-        if chain.index == _LAST_COUNTER:
+        if chain.counter == _LAST_COUNTER:
             raise TooFarAhead("The chain is used up; start a new session.")
         self.sender = SenderChain(sender.pair, chain.next())
-        return Outgoing(sender.pair.public, chain.index, self.previous_counter, chain.seed())
+        return Outgoing(sender.pair.public, chain.counter, self.previous_counter, chain.seed())
 
     def receive(self, ratchet_key: PublicKey, counter: int) -> bytes:
         """Step to a received message and return its seed; afterwards it can't be had again.
@@ -246,7 +246,7 @@ class Ratchet:
             # The peer answers to a ratchet key of ours, and it has seen none since its last.
             raise InvalidMessage("The message is of a chain that cannot exist.")
         self.root, chain = self._step(self.sender.pair, ratchet_key)
-        self.previous_counter = max(self.sender.chain.index - 1, 0)
+        self.previous_counter = max(self.sender.chain.counter - 1, 0)
         self.sender = None
         seed, after = ReceiverChain(ratchet_key, chain).taken(counter)
         self.receivers = (*self.receivers[1 - RECEIVER_CHAINS :], after)
@@ -263,9 +263,11 @@ class Ratchet:
         ]
         if sender is not None:
             pair, chain = sender
-            parts.append(_SENDER.pack(pair.private.data, pair.public.data, chain.key, chain.index))
+            parts.append(
+                _SENDER.pack(pair.private.data, pair.public.data, chain.key, chain.counter)
+            )
         for ratchet_key, chain, skipped in self.receivers:
-            parts.append(_RECEIVER.pack(ratchet_key.data, chain.key, chain.index, len(skipped)))
+            parts.append(_RECEIVER.pack(ratchet_key.data, chain.key, chain.counter, len(skipped)))
             parts.append(skipped.data)
         return b"".join(parts)
 
@@ -279,20 +281,20 @@ class Ratchet:
         at += _HEAD.size
         sender = None
         if has_sender:
-            private, public, key, index = _SENDER.unpack_from(data, at)
+            private, public, key, counter = _SENDER.unpack_from(data, at)
             at += _SENDER.size
             pair = KeyPair(PrivateKey(private), PublicKey(public))
-            sender = SenderChain(pair, ChainKey(key, index))
+            sender = SenderChain(pair, ChainKey(key, counter))
         receivers = []
         for _ in range(chains):
-            public, key, index, count = _RECEIVER.unpack_from(data, at)
+            public, key, counter, count = _RECEIVER.unpack_from(data, at)
             at += _RECEIVER.size
             end = at + count * _ENTRY
             skipped = SkippedSeeds(data[at:end])
             if len(skipped) != count:
                 raise struct.error("the skipped seeds are cut off")
             at = end
-            receivers.append(ReceiverChain(PublicKey(public), ChainKey(key, index), skipped))
+            receivers.append(ReceiverChain(PublicKey(public), ChainKey(key, counter), skipped))
         return cls(root, sender, tuple(receivers), previous_counter), at
 
     def __repr__(self) -> str:

@@ -1,0 +1,1 @@
+"""Other messengers, started and spoken to for comparison."""
