@@ -1,8 +1,8 @@
 """A session with one peer device, and the record of all sessions with it.
 
-Specifications: "The Double Ratchet Algorithm", revision 3, section 7.1 (integration with
-PQXDH); "The Sesame Algorithm", revision 2, sections 3.2 and 3.4, for the active session and
-the inactive ones kept beside it. Two devices that write first at the same moment start two
+Specifications: "The Double Ratchet Algorithm", revision 3, section 7 (integration with
+PQXDH); "The Sesame Algorithm", revision 2, section 3, for the active session and the inactive
+ones kept beside it. Two devices that write first at the same moment start two
 sessions; the receiver of a message makes its session the current one, so both sides end up
 in the same one.
 

@@ -46,8 +46,8 @@ class Device:
             kyber_pre_key_id=key_id,
             kyber_pre_key=kyber.public,
             kyber_pre_key_signature=kyber.signature,
-            pre_key_id=pre_key and pre_key.key_id,
-            pre_key=pre_key and pre_key.public,
+            pre_key_id=None if pre_key is None else pre_key.key_id,
+            pre_key=None if pre_key is None else pre_key.public,
         )
 
     def reload(self) -> None:

@@ -1,0 +1,157 @@
+"""Record the known answers under tests/crypto/vectors/, which are then checked without Node.
+
+    python -m tests.interop.record
+
+Run it once when a vector is added; a vector that changes means that the format has changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from raychat.crypto import CiphertextMessage, KeyPair, PrivateKey
+from raychat.crypto.kem import KemPrivateKey
+from raychat.crypto.ratchet import ChainKey, MessageKeys
+from raychat.ids import Address, account_text
+from tests.crypto.device import NOW, Device, established
+from tests.interop.peer import Peer, PeerDevice
+
+VECTORS = Path(__file__).parent.parent / "crypto" / "vectors"
+PACKAGE = "libsignal-0.90.0"
+
+
+def primitives() -> dict[str, Any]:
+    private, message, nonce = PrivateKey.generate(), b"a message to sign", bytes(range(64))
+    other = PrivateKey.generate()
+    kem = KemPrivateKey.generate()
+    ciphertext, secret = kem.public_key().encapsulate()
+    chain = ChainKey(bytes(range(32)), 0)
+    salt = bytes(range(32, 64))
+    return {
+        "xeddsa": {
+            "private": text(private.data),
+            "public": text(private.public_key().data),
+            "message": text(message),
+            "nonce": text(nonce),
+            "signature": text(private.sign(message, nonce)),
+        },
+        "agreement": {
+            "private": text(private.data),
+            "public": text(other.public_key().data),
+            "secret": text(private.agree(other.public_key())),
+        },
+        "kyber1024": {
+            "seed": text(kem.seed),
+            "public": text(kem.public_key().data),
+            "ciphertext": text(ciphertext),
+            "secret": text(secret),
+        },
+        "chain": {
+            "key": text(chain.key),
+            "seed": text(chain.seed()),
+            "next": text(chain.next().key),
+            "salt": text(salt),
+            "message_keys": text(b"".join(MessageKeys.derive(chain.seed(), None))),
+            "salted_message_keys": text(b"".join(MessageKeys.derive(chain.seed(), salt))),
+        },
+    }
+
+
+def transcript(theirs: PeerDevice) -> dict[str, Any]:
+    """A conversation the reference library began, with all that we used in it."""
+    ours, randoms, steps = Device(), [], []
+    generate = KeyPair.generate
+
+    def recorded() -> KeyPair:
+        pair = generate()
+        randoms.append(text(pair.private.data))
+        return pair
+
+    theirs.process_bundle(ours.address, ours.bundle(last_resort=True), NOW)
+    device = {
+        "address": address(ours.address),
+        "identity": text(ours.identity.to_bytes()),
+        "registration_id": ours.store.registration_id(),
+        "pre_key": text(ours.store.load_pre_key(1).to_bytes()),
+        "signed_pre_key": text(ours.store.load_signed_pre_key(1).to_bytes()),
+        "kyber_pre_key": text(ours.store.load_kyber_pre_key(1).to_bytes()),
+    }
+    with patch("raychat.crypto.ratchet.KeyPair.generate", recorded):
+        for turn in range(4):
+            messages = []
+            for number in range(3):
+                plaintext = b"theirs %d.%d" % (turn, number)
+                messages.append((plaintext, theirs.encrypt(ours.address, plaintext, NOW)))
+            for plaintext, message in reversed(messages):
+                assert ours.cipher.decrypt(theirs.address, message) == plaintext
+                steps.append(step("receive", plaintext, message))
+            plaintext = b"ours %d" % turn
+            message = ours.cipher.encrypt(theirs.address, plaintext, NOW)
+            assert theirs.decrypt(ours.address, message) == plaintext
+            steps.append(step("send", plaintext, message))
+    return {
+        "device": device,
+        "peer": address(theirs.address),
+        "ratchet_private_keys": randoms,
+        "steps": steps,
+    }
+
+
+def session_record() -> dict[str, Any]:
+    """A stored record with everything that can be in one, and messages that it must read."""
+    alice, bob = established()
+    late = alice.cipher.encrypt(bob.address, b"skipped", NOW)
+    bob.cipher.decrypt(alice.address, alice.cipher.encrypt(bob.address, b"x", NOW))
+    bob.cipher.process_bundle(alice.address, alice.bundle(), NOW)
+    data = bob.store.sessions[alice.address].to_bytes()
+    return {
+        "address": address(bob.address),
+        "identity": text(bob.identity.to_bytes()),
+        "peer": address(alice.address),
+        "record": text(data),
+        "steps": [
+            step("receive", b"skipped", late),
+            step("receive", b"next", alice.cipher.encrypt(bob.address, b"next", NOW)),
+        ],
+    }
+
+
+def step(kind: str, plaintext: bytes, message: CiphertextMessage) -> dict[str, Any]:
+    return {
+        "do": kind,
+        "plaintext": text(plaintext),
+        "kind": int(message.kind),
+        "body": text(message.body),
+    }
+
+
+def address(value: Address) -> dict[str, Any]:
+    return {"account": account_text(value.account), "device": value.device}
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def main() -> None:
+    node = shutil.which("node")
+    assert node is not None, "Node is not on PATH"
+    peer = Peer(node, PACKAGE)
+    vectors = {
+        "primitives": primitives(),
+        "conversation": transcript(peer.device()),
+        "session-record-1": session_record(),
+    }
+    peer.close()
+    VECTORS.mkdir(exist_ok=True)
+    for name, vector in vectors.items():
+        (VECTORS / f"{name}.json").write_text(json.dumps(vector, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
