@@ -1,0 +1,92 @@
+"""The pepper: the secret without which nothing in the accounts' store can be guessed.
+
+There are few enough phone numbers and codes to try them all, so a plain hash hides neither.
+HMAC-SHA256 under 32 random bytes does, as long as they are not in the database itself: they lie
+in a file of their own beside it. Whoever loses that file loses which number has which account,
+so it belongs in the backup, apart from the database.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from pathlib import Path
+from typing import Final, NewType, Self
+
+from raychat.errors import StoreLocked
+from raychat.ids import PhoneNumber, Secret
+
+NumberHash = NewType("NumberHash", bytes)
+"""32 bytes that stand for a phone number."""
+
+RegistrationKey = NewType("RegistrationKey", bytes)
+"""32 bytes that stand for a registration id, which is a secret of the device."""
+
+Proof = NewType("Proof", bytes)
+"""32 bytes that stand for a code of one registration: the same code elsewhere differs."""
+
+PEPPER_BYTES: Final = 32
+
+
+class Pepper:
+    """Makes hashes of what must not be stored. Each kind of thing hashes differently."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != PEPPER_BYTES:
+            raise StoreLocked(f"A pepper is {PEPPER_BYTES} bytes; restore its file.")
+        self._secret = Secret(secret)
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """The pepper in a file, None if there is no such file. Raises StoreLocked."""
+        try:
+            return cls(path.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """A new pepper, durably in a file of mode 0600: wholly there or not at all."""
+        secret = os.urandom(PEPPER_BYTES)
+        draft = path.with_name(path.name + ".new")
+        draft.unlink(missing_ok=True)
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, secret)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        draft.replace(path)
+        # The new name is durable only when its directory is.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return cls(secret)
+
+    def number(self, number: PhoneNumber) -> NumberHash:
+        return NumberHash(self._hash(b"number", number.encode()))
+
+    def registration(self, registration: str) -> RegistrationKey:
+        return RegistrationKey(self._hash(b"registration", _bytes(registration)))
+
+    def code(self, key: RegistrationKey, code: str) -> Proof:
+        return Proof(self._hash(b"code", key + _bytes(code)))
+
+    def fingerprint(self) -> bytes:
+        """32 bytes by which a database knows its pepper again."""
+        return self._hash(b"fingerprint", b"")
+
+    def _hash(self, kind: bytes, data: bytes) -> bytes:
+        return hmac.digest(self._secret, b"raychat " + kind + b"\0" + data, "sha256")
+
+    def __repr__(self) -> str:
+        return "Pepper(…)"
+
+
+def _bytes(text: str) -> bytes:
+    # What a client sent may hold half a surrogate pair, which has no UTF-8.
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,41 @@
+"""How keys lie in the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgpack
+
+from raychat.ids import PRIMARY
+from raychat.keys import records
+from raychat.keys.upload import parse_registration
+from raychat.store.protocol import TakenKeys
+
+if TYPE_CHECKING:
+    from conftest import Device
+
+
+def test_records_are_compact_arrays(device: Device) -> None:
+    upload = parse_registration(device.registration(1))
+    assert upload.identity is not None and upload.lasting is not None
+    keys = records.device_keys(upload.identity, upload.lasting)
+    signed = upload.lasting.signed_pre_key
+    assert keys.registration == 4711
+    assert msgpack.unpackb(keys.signed_pre_key) == [signed.id, signed.key, signed.signature]
+    assert records.unpack_identity(keys.identity) == upload.identity
+    ((number, record),) = records.one_time_keys(upload.pre_keys)
+    assert msgpack.unpackb(record) == [number, upload.pre_keys[0].key]
+    assert len(record) < 40
+    ((_, kyber),) = records.one_time_keys(upload.kyber_pre_keys)
+    assert len(kyber) < 1569 + 64 + 12
+
+
+def test_a_bundle_shows_what_was_uploaded(device: Device) -> None:
+    fields = device.registration(1)
+    upload = parse_registration(fields)
+    assert upload.identity is not None and upload.lasting is not None
+    keys = records.device_keys(upload.identity, upload.lasting)
+    bundle = records.bundle(TakenKeys(PRIMARY, 2, keys, None, keys.last_resort))
+    assert (bundle["device"], bundle["incarnation"], bundle["pre_key"]) == (1, 2, None)
+    assert bundle["identity"] == fields["identity"]
+    assert bundle["kyber_pre_key"] == fields["last_resort"]
