@@ -95,8 +95,8 @@ class Processes:
             both._match = lambda process: any(match(process) for match in matches)
         return both
 
-    def living(self) -> list[Process]:
-        """All members that exist now."""
+    def members(self) -> list[Process]:
+        """All that exist now."""
         table = _snapshot()
         children: dict[int, list[Process]] = {}
         for process in table.values():
@@ -122,7 +122,7 @@ class Processes:
     def pss_kib(self) -> int:
         """Proportional set size of all members together, KiB."""
         total = 0
-        for process in self.living():
+        for process in self.members():
             try:
                 rollup = (_PROC / str(process.pid) / "smaps_rollup").read_text()
             except (FileNotFoundError, ProcessLookupError):
@@ -139,16 +139,16 @@ class CpuMeter:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
-        self._before = {process.key: process for process in processes.living()}
+        self._before = {process.key: process for process in processes.members()}
         self._last = dict(self._before)
 
     def sample(self) -> None:
         """Note the present values, so that little is lost of processes that end unseen."""
-        self._last.update((process.key, process) for process in self._processes.living())
+        self._last.update((process.key, process) for process in self._processes.members())
 
     def seconds(self) -> float:
         """CPU seconds since the start: living members, and those that came or went."""
-        living = {process.key: process for process in self._processes.living()}
+        living = {process.key: process for process in self._processes.members()}
         self._last.update(living)
         ticks = reaped = 0
         for key, process in living.items():

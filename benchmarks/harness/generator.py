@@ -138,10 +138,15 @@ async def _serve(pipe: Connection, job: _Job) -> None:
     gc.freeze()
     gc.disable()
     before = process_time()
-    await load.run(start, end)
+    close = loop.run_in_executor(None, pipe.recv)
+    run = asyncio.ensure_future(load.run(start, end))
+    await asyncio.wait({run, close}, return_when=asyncio.FIRST_COMPLETED)
+    if close.done():
+        raise EOFError  # nobody waits for the tally: the parent is gone
+    await run
     load.tally.load_cpu_s = process_time() - before
     pipe.send(load.tally)
-    await loop.run_in_executor(None, pipe.recv)
+    await close
     load.close()
     await asyncio.sleep(0.05)
 
@@ -156,7 +161,7 @@ def main(descriptor: int) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(pipe, job))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         pass  # the parent is gone
     except Exception:
         pipe.send(LoadError(traceback.format_exc()))

@@ -65,8 +65,7 @@ class Load(ABC):
 
         async def one(user: str, handler: Peer) -> None:
             async with gate:
-                handler.connection = await self.wire.connect(user, handler)
-                self.connections.append(handler.connection)
+                handler.attach(await self.wire.connect(user, handler))
 
         await asyncio.gather(*map(one, users, handlers))
 
@@ -74,12 +73,25 @@ class Load(ABC):
 class Peer:
     """A handler that by default takes messages in and answers them."""
 
-    __slots__ = ("connection", "load")
+    __slots__ = ("connection", "early", "load")
 
     connection: Connection
 
     def __init__(self, load: Load) -> None:
         self.load = load
+        self.early: list[object] | None = []
+
+    def attach(self, connection: Connection) -> None:
+        """Logged in: answer what came meanwhile, then answer at once."""
+        self.connection = connection
+        self.load.connections.append(connection)
+        early, self.early = self.early, None
+        for origin in early or ():
+            self.answer(origin)
+
+    def answer(self, origin: object) -> None:
+        """What a message is answered with."""
+        self.connection.receipt(origin)
 
     def on_message(self, origin: object, payload: bytes) -> None:
         """Count the way here if the message was sent in the window, and answer."""
@@ -89,7 +101,10 @@ class Peer:
             load.tally.one_way_us.append(age)
         if len(payload) != SIZE:
             load.tally.fail(f"body of {len(payload)} bytes")
-        self.connection.receipt(origin)
+        if self.early is None:
+            self.connection.receipt(origin)
+        else:
+            self.early.append(origin)
 
     def on_receipt(self, message_id: int) -> None:
         """Receipts matter to senders only."""
@@ -111,7 +126,7 @@ class Sender(Peer):
         super().__init__(load)
         self.to = to
         self.again = again
-        self.next_id = 0
+        self.next_id = int(perf_counter() * 1e6)  # no id twice, in later runs neither
         self.sent: dict[int, float] = {}
 
     def fire(self) -> None:
@@ -246,7 +261,7 @@ class StoreLoad(Load):
 
 
 class Drainer(Peer):
-    """Takes in what waited, without answering, and counts each message once."""
+    """Takes in what waited, acknowledges it to the server, and counts each message once."""
 
     __slots__ = ("known",)
 
@@ -254,8 +269,16 @@ class Drainer(Peer):
         super().__init__(load)
         self.known: set[bytes] = set()
 
+    def answer(self, origin: object) -> None:
+        """The sender is gone: only the server has to know."""
+        self.connection.acknowledge(origin)
+
     def on_message(self, origin: object, payload: bytes) -> None:
         """Count."""
+        if self.early is None:
+            self.connection.acknowledge(origin)
+        else:
+            self.early.append(origin)
         number = serial(payload)
         tally = self.load.tally
         if number in self.known:
@@ -281,8 +304,7 @@ class DrainLoad(Load):
 
         async def one(user: str) -> None:
             drainer = Drainer(self)
-            drainer.connection = await self.wire.connect(user, drainer)
-            self.connections.append(drainer.connection)
+            drainer.attach(await self.wire.connect(user, drainer))
             tally.round_trip_us.append(int((perf_counter() - tally.started) * 1e6))
 
         await asyncio.gather(*map(one, self.users))

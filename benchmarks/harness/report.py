@@ -134,30 +134,24 @@ class Report:
         path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
 
     def print(self, console: Console | None = None) -> None:
-        """One table per scenario: a row per system, and the ratios under it."""
+        """One table per scenario: a row per figure, a column per system and ratio."""
         console = console or Console()
-        facts = machine()
-        console.print(f"[bold]{self.title}[/bold]")
-        console.print(", ".join(f"{name} {value}" for name, value in facts.items()))
+        facts = ", ".join(f"{name} {value}" for name, value in machine().items())
+        console.print(f"[bold]{self.title}[/bold]\n{facts}", highlight=False, soft_wrap=True)
         results, ratios = self.results(), self.ratios()
         for scenario in dict.fromkeys(r.scenario for r in results):
             rows = [r for r in results if r.scenario == scenario]
-            names = _names(r.figures for r in rows)
+            peers = [r for r in ratios if r["scenario"] == scenario]
             count = max(len(self.runs[scenario, r.system]) for r in rows)
-            runs = f" (median of {count} runs)" if count > 1 else ""
-            table = Table("system", title=f"{scenario}{runs}", title_justify="left")
-            for name in names:
-                table.add_column(name, justify="right")
+            table = Table(scenario if count == 1 else f"{scenario}\nmedian of {count}")
             for result in rows:
-                table.add_row(result.system, *_cells(result.figures, names, _figure))
-            for ratio in ratios:
-                if ratio["scenario"] == scenario:
-                    figures = {k: v for k, v in ratio.items() if isinstance(v, float)}
-                    table.add_row(
-                        f"{self.system} ÷ {ratio['to']}",
-                        *_cells(figures, names, lambda value: f"{value:.2f}x"),
-                        style="dim",
-                    )
+                table.add_column(result.system, justify="right")
+            for peer in peers:
+                table.add_column(f"{self.system}\n/ {peer['to']}", justify="right", style="dim")
+            for name in _names(r.figures for r in rows):
+                values = [_figure(r.figures[name]) if name in r.figures else "" for r in rows]
+                shares = [f"{peer[name]:.2f}x" if name in peer else "" for peer in peers]
+                table.add_row(name, *values, *shares)
             console.print(table)
         for note in self.notes:
             console.print(note, style="yellow")
@@ -169,11 +163,6 @@ def _names(figures: Iterable[Mapping[str, float]]) -> list[str]:
 
 def _median(runs: Iterable[Mapping[str, float]], name: str) -> float:
     return median(run[name] for run in runs if name in run)
-
-
-def _cells(figures: Mapping[str, float], names: Iterable[str], show: object) -> list[str]:
-    assert callable(show)
-    return [show(figures[name]) if name in figures else "" for name in names]
 
 
 def _figure(value: float) -> str:

@@ -105,7 +105,7 @@ class Idle:
     """`connections` users connect, `concurrent` at a time, and then only stay."""
 
     connections: int = 5000
-    concurrent: int = 100
+    concurrent: int = 50
     settle: float = 5.0
     """Seconds from the last connect until memory is read."""
 

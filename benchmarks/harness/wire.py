@@ -48,6 +48,14 @@ class Connection(Protocol):
     def receipt(self, origin: object) -> None:
         """Queue the delivery receipt for a message `on_message` handed over."""
 
+    def acknowledge(self, origin: object) -> None:
+        """Queue what lets the server forget a message, where that is not automatic.
+
+        Called instead of `receipt` when the sender is long gone (draining). A protocol that
+        acknowledges by itself does nothing here; one whose receipt is the acknowledgement
+        sends that.
+        """
+
     def close(self) -> None:
         """Say goodbye and close; nothing is called back afterwards."""
 

@@ -54,7 +54,7 @@ def why_missing(variant: Variant) -> str:
     if variant == "archive":
         if not postgresql.installed():
             return "PostgreSQL is not installed (apt-get install postgresql)"
-        if not any(libraries.glob("p1_pgsql-*")):
+        if not any(Path("/usr/lib/erlang/lib").glob("p1_pgsql-*")):
             return "ejabberd cannot speak to PostgreSQL (apt-get install erlang-p1-pgsql)"
     return ""
 
@@ -175,7 +175,7 @@ def main() -> None:
     """Run every scenario against one variant and print the figures."""
     from benchmarks.harness.measure import measure
     from benchmarks.harness.report import Report
-    from benchmarks.harness.scenario import Closed, Drain, Idle, Open, Store
+    from benchmarks.harness.scenario import Closed, Drain, Idle, Open, Scenario, Store
 
     parser = argparse.ArgumentParser(description="Measure ejabberd alone, briefly.")
     parser.add_argument("--variant", choices=get_args(Variant), default="memory")
@@ -188,17 +188,21 @@ def main() -> None:
     if missing := why_missing(options.variant):
         raise SystemExit(missing)
 
+    scenarios: list[Scenario] = [
+        Closed(seconds=options.seconds),
+        Open(seconds=options.seconds),
+        Store(),
+        Drain(),
+    ]
     report = Report("ejabberd alone", system=f"ejabberd-{options.variant}")
     with Ejabberd(options.variant) as server:
         for _ in range(options.repeat):
-            for scenario in (
-                Closed(seconds=options.seconds),
-                Open(seconds=options.seconds),
-                Store(),
-                Drain(),
-                *([Idle(options.idle)] if options.idle else []),
-            ):
+            for scenario in scenarios:
                 report.add(measure(server, scenario, processes=options.processes))
+    if options.idle:
+        for _ in range(options.repeat):
+            with Ejabberd(options.variant) as server:
+                report.add(measure(server, Idle(options.idle), processes=options.processes))
     report.print()
     if options.json:
         report.write(options.json)

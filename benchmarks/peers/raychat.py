@@ -194,6 +194,10 @@ class _Connection(asyncio.Protocol):
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
+    def acknowledge(self, origin: object) -> None:
+        """The same frame: the server forgets an envelope once it is acknowledged."""
+        self.receipt(origin)
+
     def close(self) -> None:
         self._closing = True
         self._transport.close()

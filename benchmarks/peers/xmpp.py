@@ -81,6 +81,7 @@ class XmppConnection(asyncio.Protocol):
         self._online = False
         self._enabled: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
+        self._lost = False
         self._output: list[bytes] = []
         self._scheduled = False
         # XEP-0198: stanzas received, stanzas sent and not acknowledged, stanzas acknowledged
@@ -159,12 +160,16 @@ class XmppConnection(asyncio.Protocol):
         if not self._scheduled:
             self._schedule()
 
+    def acknowledge(self, origin: object) -> None:
+        """Nothing: stream management acknowledges all that came in."""
+
     def close(self) -> None:
         """End the stream, so that the server keeps no session to resume."""
         if not self._closing:
             self._closing = True
+            self._output.append(b"</stream:stream>")
+            self._messages_waiting = 0
             self._flush()
-            self._transport.write(b"</stream:stream>")
             self._transport.close()
 
     def _schedule(self) -> None:
@@ -181,7 +186,8 @@ class XmppConnection(asyncio.Protocol):
             self._asked = True
             output.append(_ASK)
         if output:
-            self._transport.write(b"".join(output))
+            if not self._lost:
+                self._transport.write(b"".join(output))
             output.clear()
 
     # --- asyncio.Protocol and the fast path ------------------------------------------------
@@ -199,7 +205,7 @@ class XmppConnection(asyncio.Protocol):
             self._enabled.set_exception(error)
         elif not self._closing:
             self._handler.on_failure(str(error))
-        self._closing = True
+        self._closing = self._lost = True
 
     def data_received(self, data: bytes) -> None:
         """Split off all whole stanzas."""
@@ -263,9 +269,8 @@ class XmppConnection(asyncio.Protocol):
         elif stanza.startswith(b"<enabled"):
             if not self._enabled.done():
                 self._enabled.set_result(None)
-        elif stanza.startswith((b"<failed", b"<stream:error", b"</stream")):
-            if not self._closing:
-                self._handler.on_failure(stanza.decode(errors="replace"))
+        elif not self._closing:  # <failed/>, <stream:error>, </stream:stream>
+            self._handler.on_failure(stanza.decode(errors="replace"))
 
     def _acknowledge(self, total: int) -> None:
         self._asked = False
