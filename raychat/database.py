@@ -82,12 +82,17 @@ class FileLock:
     __slots__ = ("_fd",)
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the lock or raise StoreInUse."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._fd)
+            os.close(descriptor)
             raise StoreInUse from error
+        self._fd: int | None = descriptor
 
     def release(self) -> None:
-        os.close(self._fd)
+        """Let go; a second call does nothing."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

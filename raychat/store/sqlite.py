@@ -110,25 +110,31 @@ class SqliteStore:
         Raises StoreInUse while another process has it, StoreTooNew, StoreError.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path.with_suffix(".lock"))
         self._path = path
-        self._db = connect(path)
-        os.chmod(path, 0o600)
-        self._db.pragma("wal_autocheckpoint", 0)
-        self._db.pragma("cache_size", -32 * 1024)
-        migrate(self._db, MIGRATIONS)
-        with transaction(self._db):
-            row = self._db.execute("SELECT epoch FROM owner").fetchone()
-            if row is None:
-                self._db.execute("INSERT INTO owner VALUES (?, 1)", (name,))
-            else:
-                self._db.execute("UPDATE owner SET name = ?, epoch = epoch + 1", (name,))
-            self.epoch = Epoch(row[0] + 1 if row else 1)
-            self._owed = self._db.execute("SELECT max(sequence) FROM owed").get or 0
+        self._lock = FileLock(path.with_suffix(".lock"))
+        try:
+            self._db = connect(path)
+            os.chmod(path, 0o600)
+            self._db.pragma("wal_autocheckpoint", 0)
+            self._db.pragma("cache_size", -32 * 1024)
+            migrate(self._db, MIGRATIONS)
+            self.epoch = self._take_over(name)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._owed = self._db.execute("SELECT max(sequence) FROM owed").get or 0
         self._depth = self._db.execute("SELECT count(*) FROM inbox").get
         self._wal_pages = 0
         self._checkpoint: asyncio.Future[None] | None = None
         self._db.set_wal_hook(self._on_wal)
+
+    def _take_over(self, name: str) -> Epoch:
+        """Raise the epoch: whoever had the file before can write no more."""
+        with transaction(self._db):
+            epoch = (self._db.execute("SELECT epoch FROM owner").get or 0) + 1
+            self._db.execute("DELETE FROM owner")
+            self._db.execute("INSERT INTO owner VALUES (?, ?)", (name, epoch))
+        return Epoch(epoch)
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -27,6 +27,10 @@ MAX_COUNT: Final = 2**40 - 1
 """Ids, inbox numbers and revisions stay below this, so that a store may pack them."""
 
 
+MAX_TIME: Final = 2**53 - 1
+"""Milliseconds since 1970 stay below this, as every JSON number does."""
+
+
 class Type(IntEnum):
     """The first element of a frame. 1-15 go to the server, 16-31 to the device."""
 
@@ -254,6 +258,12 @@ def _count(value: object) -> int:
     raise Malformed("A counter is an integer from 0 to 2^40-1.")
 
 
+def _time(value: object) -> int:
+    if type(value) is int and 0 <= value <= MAX_TIME:
+        return value
+    raise Malformed("A time is milliseconds since 1970.")
+
+
 def _bytes(value: object, size: int) -> bytes:
     if type(value) is bytes and len(value) == size:
         return value
@@ -331,12 +341,20 @@ def _ack(frame: list[Any]) -> Ack:
 
 
 def _welcome(frame: list[Any]) -> Welcome:
-    return Welcome(*(_count(value) for value in _fields(frame, 6)[1:7]))  # type: ignore[arg-type]
+    _, version, at, incarnation, cursor, head, revision = _fields(frame, 6)[:7]
+    return Welcome(
+        _count(version),
+        _time(at),
+        _count(incarnation),
+        InboxNumber(_count(cursor)),
+        InboxNumber(_count(head)),
+        _count(revision),
+    )
 
 
 def _sent(frame: list[Any]) -> Sent:
     _, to, message, at = _fields(frame, 3)[:4]
-    return Sent(AccountId(_bytes(to, 16)), MessageId(_count(message)), _count(at))
+    return Sent(AccountId(_bytes(to, 16)), MessageId(_count(message)), _time(at))
 
 
 def _refused(frame: list[Any]) -> Refused:
@@ -355,7 +373,7 @@ def _envelope(frame: list[Any]) -> Envelope:
         _device(device),
         _count(incarnation),
         MessageId(_count(message)),
-        _count(at),
+        _time(at),
         _count(kind),
         _body(body),
     )

@@ -28,6 +28,7 @@ from raychat.wire.frames import (
 accounts = st.binary(min_size=16, max_size=16).map(AccountId)
 devices = st.integers(1, 127).map(DeviceId)
 counts = st.integers(0, frames.MAX_COUNT)
+times = st.integers(0, frames.MAX_TIME)
 ids = st.integers(1, frames.MAX_COUNT).map(MessageId)
 bodies = st.binary(max_size=500)
 anything = st.recursive(
@@ -64,19 +65,21 @@ def test_ack_comes_back(upto, failed) -> None:
     assert only(frames.pack_ack(upto, failed)) == Ack(InboxNumber(upto), failed)
 
 
-@given(accounts, devices, ids, counts, bodies)
-def test_what_the_server_says_comes_back_in_order(account, device, message, count, body) -> None:
+@given(accounts, devices, ids, counts, times, bodies)
+def test_what_the_server_says_comes_back_in_order(
+    account, device, message, count, at, body
+) -> None:
     said = [
-        Welcome(1, count, 2, InboxNumber(3), InboxNumber(4), 5),
-        Sent(account, message, count),
+        Welcome(1, at, 2, InboxNumber(3), InboxNumber(4), 5),
+        Sent(account, message, at),
         Refused(account, message, "id-gap", "why", True),
-        Envelope(InboxNumber(count), account, device, 1, message, count, 2, body),
+        Envelope(InboxNumber(count), account, device, 1, message, at, 2, body),
         Receipt(count, account, Outcome.EXPIRED, [1, 3, 5, 5]),
         Goodbye("replaced", "elsewhere", 1, 2),
     ]
     packed = (
         frames.pack_welcome(said[0])
-        + frames.pack_sent(account, message, count)
+        + frames.pack_sent(account, message, at)
         + frames.pack_refused(said[2])
         + frames.pack_envelope(*said[3])
         + frames.pack_receipt(*said[4])

@@ -1,0 +1,204 @@
+"""What every store must do, written once. A store's test module subclasses `StoreContract` and
+gives it the fixtures `store` and `reopen`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from raychat.errors import Fenced
+from raychat.ids import AccountId, DeviceId, InboxNumber
+from raychat.store.protocol import DeviceKeys, HostStore, Owed, Writes
+from raychat.users.events import (
+    Advance,
+    Append,
+    ForgetReceipts,
+    PutDevice,
+    PutPeer,
+    PutReceipt,
+    Told,
+)
+from raychat.wire.frames import Outcome, pack_envelope
+
+ME = AccountId(b"m" * 16)
+FRIEND = AccountId(b"f" * 16)
+ONE = DeviceId(1)
+TWO = DeviceId(2)
+KEYS = DeviceKeys(7, b"identity", b"signed", b"last")
+
+Reopen = Callable[[], Awaitable[HostStore]]
+
+
+def frame(number: int, at: int = 1_000) -> bytes:
+    return pack_envelope(number, FRIEND, 1, 1, number, at, 2, b"body %d" % number)
+
+
+def writes(*effects: object) -> Writes:
+    batch = Writes()
+    for effect in effects:
+        batch.add(effect)
+    return batch
+
+
+async def device(store: HostStore, account: AccountId = ME, number: DeviceId = ONE) -> int:
+    await store.commit(writes(PutDevice(account, number, 1, b"hash")))
+    (user,) = await store.load([account])
+    return next(d.box for d in user.devices if d.device == number)
+
+
+async def fill(store: HostStore, box: int, numbers: range, at: int = 1_000) -> None:
+    await store.commit(writes(*(Append(box, InboxNumber(n), frame(n, at)) for n in numbers)))
+
+
+class StoreContract:
+    async def test_an_unknown_account_has_no_devices(self, store: HostStore) -> None:
+        (user,) = await store.load([ME])
+        assert user == (ME, 0, [])
+
+    async def test_a_device_is_there_after_reopening(self, store, reopen: Reopen) -> None:
+        box = await device(store)
+        store = await reopen()
+        (user,) = await store.load([ME])
+        assert user.devices == [(ONE, box, 1, b"hash", 0, 0)]
+
+    async def test_a_device_put_again_keeps_its_inbox(self, store) -> None:
+        box = await device(store)
+        await fill(store, box, range(1, 4))
+        await store.commit(writes(PutDevice(ME, ONE, 2, b"new")))
+        (user,) = await store.load([ME])
+        assert user.devices == [(ONE, box, 2, b"new", 0, 3)]
+
+    async def test_envelopes_come_back_in_order_by_pages(self, store, reopen: Reopen) -> None:
+        box = await device(store)
+        await fill(store, box, range(1, 11))
+        store = await reopen()
+        rows = await store.page(box, InboxNumber(3), 4)
+        assert [row.number for row in rows] == [4, 5, 6, 7]
+        assert rows[0] == (4, 1_000, FRIEND, ONE, 1, 4, frame(4))
+
+    async def test_inboxes_do_not_mix(self, store) -> None:
+        first, second = await device(store), await device(store, ME, TWO)
+        await fill(store, first, range(1, 4))
+        await fill(store, second, range(1, 3))
+        assert len(await store.page(first, InboxNumber(0), 99)) == 3
+        assert len(await store.page(second, InboxNumber(0), 99)) == 2
+
+    async def test_what_is_acknowledged_leaves_and_the_numbers_go_on(self, store, reopen) -> None:
+        box = await device(store)
+        await fill(store, box, range(1, 6))
+        await store.commit(writes(Advance(box, InboxNumber(5), ())))
+        store = await reopen()
+        assert await store.page(box, InboxNumber(0), 99) == []
+        (user,) = await store.load([ME])
+        assert (user.devices[0].cursor, user.devices[0].head) == (5, 5)
+
+    async def test_an_envelope_that_comes_and_goes_in_one_turn_is_gone(self, store) -> None:
+        box = await device(store)
+        await store.commit(
+            writes(Append(box, InboxNumber(1), frame(1)), Advance(box, InboxNumber(1), ()))
+        )
+        assert await store.page(box, InboxNumber(0), 99) == []
+
+    async def test_peers_are_replaced(self, store, reopen: Reopen) -> None:
+        for last in (1, 2):
+            await store.commit(writes(PutPeer(ME, FRIEND, ONE, 1, last, b"digests")))
+        store = await reopen()
+        keys = [(ME, FRIEND, ONE), (ME, FRIEND, TWO)]
+        assert await store.peers(keys) == [(1, 2, b"digests"), None]
+
+    async def test_receipts_are_found_by_revision(self, store, reopen: Reopen) -> None:
+        other = AccountId(b"o" * 16)
+        await store.commit(writes(PutReceipt(ME, ONE, FRIEND, 0, 1, b"a")))
+        await store.commit(
+            writes(PutReceipt(ME, ONE, FRIEND, 0, 3, b"b"), PutReceipt(ME, ONE, other, 0, 2, b"c"))
+        )
+        store = await reopen()
+        assert [r.ranges for r in await store.receipts_after(ME, ONE, 0)] == [b"c", b"b"]
+        assert [r.ranges for r in await store.receipts_after(ME, ONE, 2)] == [b"b"]
+        assert await store.receipts([(ME, ONE, other, 0), (ME, TWO, other, 0)]) == [
+            (ONE, other, 0, 2, b"c"),
+            None,
+        ]
+        (user,) = await store.load([ME])
+        assert user.revision == 3
+
+    async def test_forgotten_receipts_are_gone(self, store) -> None:
+        await store.commit(writes(PutReceipt(ME, ONE, FRIEND, 0, 1, b"a")))
+        await store.commit(writes(ForgetReceipts(ME, ONE)))
+        assert await store.receipts_after(ME, ONE, 0) == []
+
+    async def test_what_is_owed_is_kept_until_it_is_paid(self, store, reopen: Reopen) -> None:
+        told = Told(FRIEND, ONE, 1, ME, Outcome.DELIVERED, 1, 9)
+        batch = Writes()
+        first, second = store.next_owed(), store.next_owed()
+        batch.owed = [Owed(first, told), Owed(second, told)]
+        await store.commit(batch)
+        store = await reopen()
+        assert await store.owed(0, 99) == [Owed(first, told), Owed(second, told)]
+        batch = Writes()
+        batch.paid = [first]
+        await store.commit(batch)
+        assert await store.owed(0, 99) == [Owed(second, told)]
+        assert store.next_owed() > second
+
+    async def test_a_commit_is_all_or_nothing(self, store) -> None:
+        box = await device(store)
+        bad = writes(Append(box, InboxNumber(1), frame(1)), PutPeer(ME, None, ONE, 1, 1, b""))
+        with pytest.raises(Exception):  # noqa: B017, PT011
+            await store.commit(bad)
+        assert await store.page(box, InboxNumber(0), 99) == []
+        await fill(store, box, range(1, 2))
+
+    async def test_an_old_owner_is_fenced_and_changes_nothing(self, store, take_over) -> None:
+        box = await device(store)
+        new = await take_over()
+        with pytest.raises(Fenced):
+            await fill(store, box, range(1, 2))
+        with pytest.raises(Fenced):
+            await store.take_keys(ME)
+        assert new.epoch > store.epoch
+        await fill(new, box, range(1, 2))
+        assert len(await new.page(box, InboxNumber(0), 99)) == 1
+
+    async def test_the_walk_finds_all_that_is_older(self, store) -> None:
+        old, new = await device(store), await device(store, FRIEND)
+        await fill(store, old, range(1, 4), at=100)
+        await fill(store, old, range(4, 6), at=900)
+        await fill(store, new, range(1, 3), at=900)
+        found, box = [], 0
+        for _ in range(3):
+            box, some = await store.oldest(box, 1, 500, 99)
+            found += [
+                (account, number, [row.number for row in rows]) for account, number, rows in some
+            ]
+            if not box:
+                break
+        assert found == [(ME, ONE, [1, 2, 3])]
+
+    async def test_a_one_time_key_is_given_once_and_the_last_resort_for_ever(
+        self, store, reopen: Reopen
+    ) -> None:
+        await device(store)
+        await store.put_keys(ME, ONE, KEYS, [(1, b"a"), (2, b"b")], [(9, b"k")])
+        assert await store.count_keys(ME, ONE) == (2, 1)
+        taken = [(await store.take_keys(ME))[0] for _ in range(2)]
+        store = await reopen()
+        taken.append((await store.take_keys(ME))[0])
+        assert [t.pre_key for t in taken] == [b"a", b"b", None]
+        assert [t.kyber_pre_key for t in taken] == [b"k", b"last", b"last"]
+        assert taken[0][:3] == (ONE, 1, KEYS)
+        assert await store.identity(ME, ONE) == b"identity"
+
+    async def test_forgotten_keys_are_given_to_nobody(self, store) -> None:
+        await device(store)
+        await store.put_keys(ME, ONE, KEYS, [(1, b"a")], [])
+        await store.forget_keys(ME, ONE)
+        assert await store.take_keys(ME) == []
+        assert await store.count_keys(ME, ONE) == (0, 0)
+
+    async def test_depth_counts_what_waits(self, store) -> None:
+        box = await device(store)
+        await fill(store, box, range(1, 6))
+        await store.commit(writes(Advance(box, InboxNumber(2), ())))
+        assert (await store.depth())[0] == 3
