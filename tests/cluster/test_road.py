@@ -88,13 +88,13 @@ class FakeLink:
     def __init__(self, name: str) -> None:
         self.name = name
         self.out: deque[list[Any]] = deque()
-        self.finished = 0
 
     def send(self, item: Any, _size: int = 0) -> None:
         self.out.append(msgpack.unpackb(msgpack.packb(item)))
 
     def done(self, sequence: int) -> None:
-        self.finished = sequence
+        """Travels behind what was sent before it, as on a real link."""
+        self.out.append(["done", sequence])
 
     def forget(self) -> None:
         self.out.clear()
@@ -151,9 +151,12 @@ class Host:
         if self.host._paid:
             run(self.host._turn([]))
         self.store.crash = None
-        for peer, tail in self.tails.items():
-            while tail and tail[0][0] <= self.links.dial(peer).finished:
-                tail.popleft()
+
+    def finish(self, peer: str, sequence: int) -> None:
+        """The peer hears that a batch of its is dealt with, and forgets it."""
+        tail = self.tails.get(peer, deque())
+        while tail and tail[0][0] <= sequence:
+            tail.popleft()
 
 
 class Device:
@@ -324,7 +327,9 @@ class Road(RuleBasedStateMachine):
         for peer, link in list(self.hosts[name].links.links.items()):
             for _ in range(min(count, len(link.out))):
                 item = link.out.popleft()
-                if peer in HOSTS:
+                if item[0] == "done":
+                    self.hosts[name].finish(peer, item[1])
+                elif peer in HOSTS:
                     self.hosts[peer].give(name, [item])
                 else:
                     self.at_gateway(item)
@@ -368,9 +373,7 @@ class Road(RuleBasedStateMachine):
         for host in self.hosts.values():
             host.tails.pop("gateway-0", None)
             host.delivered.pop("gateway-0", None)
-            link = host.links.dial("gateway-0")
-            host.host._on_restart(link)
-            link.finished = 0
+            host.host._on_restart(host.links.dial("gateway-0"))
 
     @rule(rounds=st.integers(1, 3))
     def flow(self, rounds: int) -> None:
