@@ -17,6 +17,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from raychat.cluster.token import token_file, use_ray_token
 from raychat.config import Placement, Settings
 
 
@@ -68,6 +69,7 @@ def up(
     given = {name: value for name, value in locals().items() if value is not None}
     given.pop("json_output")
     settings = Settings(**given)
+    use_ray_token(settings.data.expanduser().resolve())
     from raychat.cluster.launch import Server
 
     console = Console(stderr=json_output)
@@ -84,8 +86,7 @@ def up(
     _tail(settings.data.expanduser() / "console.txt", stop, console)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
     with console.status("stopping") as spinner:
-        server._progress = lambda text: spinner.update(f"{text} …")
-        server.stop()
+        server.stop(lambda text: spinner.update(f"{text} …"))
     console.print("stopped; everything is kept in", str(settings.data), soft_wrap=True)
     return 0
 
@@ -93,7 +94,9 @@ def up(
 def _greet(console: Console, settings: Settings, gateway: str, dashboard: str | None) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("gateway", gateway)
-    table.add_row("dashboard", dashboard or "off")
+    if dashboard:
+        token = token_file(settings.data)
+        table.add_row("dashboard", f"{dashboard}   (asks for the token in {token})")
     table.add_row("data", str(settings.data))
     table.add_row("placement", settings.placement.value)
     console.print("[bold]raychat is up[/bold]")

@@ -470,6 +470,7 @@ class UserHost:
         self, account: AccountId, device: DeviceId, token_hash: bytes, keys: bytes
     ) -> int:
         """A device with a new token, incarnation and keys; returns the incarnation."""
+        vetted = await self._keys.vet(account, device, keys, registering=True)
         await self._store.forget_keys(account, device)  # nobody may start with the old ones
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._work.append(
@@ -477,7 +478,7 @@ class UserHost:
         )
         self._wake.set()
         await done
-        await self._keys.put(account, device, keys, registering=True)
+        await self._keys.keep(account, device, vetted)
         return (await self._user(account)).devices[device].incarnation
 
     async def _put_keys(self, account: AccountId, device: DeviceId, keys: bytes) -> None:

@@ -24,6 +24,7 @@ import ray
 from raychat.cluster import actors
 from raychat.cluster.actors import Edge, Place
 from raychat.cluster.placement import Layout
+from raychat.cluster.token import make_secret
 from raychat.config import Placement, Settings
 from raychat.database import FileLock
 from raychat.errors import NotFound, StoreError, StoreInUse
@@ -87,7 +88,7 @@ class Server:
         self._lock = FileLock(data / "server.lock")
         sockets = sockets_folder(data)
         sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _make_secret(data / "cluster.secret")
+        make_secret(data / "cluster.secret", secrets.token_bytes(32))
         layout = Layout(settings.placement, settings.hosts)
         self._settle(data, layout)
         place = Place(data, sockets, layout, settings.log_level)
@@ -175,13 +176,13 @@ class Server:
 
     # -- stop ------------------------------------------------------------------------------
 
-    def stop(self) -> None:
+    def stop(self, progress: Progress) -> None:
         """Drain and end. Bounded in time; what is not finished then is in the stores."""
-        self._progress("sending devices away")
+        progress("sending devices away")
         self._drain(self._gateways)
-        self._progress("finishing turns")
+        progress("finishing turns")
         self._drain([*self._host_actors(), self._accounts])
-        self._progress("stopping Ray")
+        progress("stopping Ray")
         ray.shutdown()
         if self._reserved is not None:
             self._reserved.close()
@@ -203,11 +204,9 @@ class Server:
 
     @staticmethod
     def _drain(handles: list[Any]) -> None:
-        ray.wait(
-            [handle.drain.remote() for handle in handles],
-            num_returns=len(handles),
-            timeout=DRAIN_SECONDS,
-        ) if handles else None
+        if handles:
+            drains = [handle.drain.remote() for handle in handles]
+            ray.wait(drains, num_returns=len(drains), timeout=DRAIN_SECONDS)
         for handle in handles:
             ray.kill(handle, no_restart=True)
 
@@ -218,16 +217,6 @@ def _wait(handles: list[Any]) -> None:
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         raise cause if isinstance(cause, StoreError) else StoreError(str(error)) from error
-
-
-def _make_secret(path: Path) -> None:
-    if not path.exists():
-        part = path.with_suffix(".new")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            os.fsync(file.fileno())
-        part.rename(path)
 
 
 # -- a server that somebody else runs --------------------------------------------------------

@@ -102,6 +102,18 @@ def _text(fields: dict[str, Any], name: str) -> str:
     return value
 
 
+def _keys(fields: dict[str, Any]) -> bytes:
+    """The uploaded keys, packed for the host that will look at them."""
+    keys = fields.get("keys")
+    if not isinstance(keys, dict):
+        raise Malformed("The field keys is an object.")
+    try:
+        packed: bytes = msgpack.packb(keys)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise Malformed("The keys hold numbers or text out of range.") from error
+    return packed
+
+
 def bearer(header: str | None) -> tuple[AccountId, DeviceId, Secret]:
     """The parts of an Authorization header. Raises BadToken."""
     try:
@@ -151,15 +163,13 @@ class Api:
         return web.json_response({"verified": True})
 
     async def _device(self, request: web.Request) -> web.Response:
-        keys = (await _fields(request)).get("keys")
-        if not isinstance(keys, dict):
-            raise Malformed("The field keys is an object.")
+        keys = _keys(await _fields(request))
         account = await self._registrar.redeem(request.match_info["registration"])
         await self._registrar.ready(account)
         token = secrets.token_bytes(32)
         token_hash = sha256(token).digest()
         incarnation = await self._gateway.request(
-            account, "register", PRIMARY, token_hash, msgpack.packb(keys)
+            account, "register", PRIMARY, token_hash, keys
         )
         body = {
             "account": account_text(account),
@@ -182,10 +192,8 @@ class Api:
 
     async def _put_keys(self, request: web.Request) -> web.Response:
         account, device = await self._caller(request)
-        keys = (await _fields(request)).get("keys")
-        if not isinstance(keys, dict):
-            raise Malformed("The field keys is an object.")
-        await self._gateway.request(account, "put-keys", device, msgpack.packb(keys))
+        keys = _keys(await _fields(request))
+        await self._gateway.request(account, "put-keys", device, keys)
         return web.Response(status=204)
 
     async def _bundles(self, request: web.Request) -> web.Response:

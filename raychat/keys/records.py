@@ -1,7 +1,7 @@
 """How keys lie in a `KeyStore`, and how they look in a bundle.
 
-Records are msgpack arrays: a signed key `[id, key, signature]`, a one-time key `[id, key]`, an
-identity `[registration id, key]`. A store does not look into them.
+Records are msgpack arrays: a signed key `[id, key, signature]`, a one-time key `[id, key]`.
+A store does not look into them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,10 @@ from raychat.keys.upload import Identity, Lasting, OneTimeKey, SignedKey
 from raychat.store.protocol import DeviceKeys, TakenKeys
 
 
-def pack_identity(identity: Identity) -> bytes:
-    # The registration id goes along because a store gives back nothing else of a device's
-    # keys, and writes both when a device replaces the lasting ones.
-    return bytes(msgpack.packb(identity))
-
-
-def unpack_identity(record: bytes) -> Identity:
-    registration, key = msgpack.unpackb(record)
-    return Identity(registration, key)
-
-
 def device_keys(identity: Identity, lasting: Lasting) -> DeviceKeys:
     return DeviceKeys(
         identity.registration,
-        pack_identity(identity),
+        identity.key,
         msgpack.packb(lasting.signed_pre_key),
         msgpack.packb(lasting.last_resort),
     )
@@ -42,7 +31,6 @@ def one_time_keys(keys: tuple[OneTimeKey, ...] | tuple[SignedKey, ...]) -> list[
 
 def bundle(taken: TakenKeys) -> dict[str, Any]:
     """A bundle as PROTOCOL.md, section 4, has it: ready for JSON."""
-    identity = unpack_identity(taken.keys.identity)
     pre_key = None
     if taken.pre_key is not None:
         number, key = msgpack.unpackb(taken.pre_key)
@@ -50,8 +38,8 @@ def bundle(taken: TakenKeys) -> dict[str, Any]:
     return {
         "device": taken.device,
         "incarnation": taken.incarnation,
-        "registration_id": identity.registration,
-        "identity": _text(identity.key),
+        "registration_id": taken.keys.registration,
+        "identity": _text(taken.keys.identity),
         "signed_pre_key": _signed(taken.keys.signed_pre_key),
         "pre_key": pre_key,
         "kyber_pre_key": _signed(taken.kyber_pre_key),

@@ -113,8 +113,8 @@ class KeyServer:
         return [records.bundle(keys) for keys in sorted(taken, key=lambda keys: keys.device)]
 
     async def _identity(self, account: AccountId, device: DeviceId) -> Identity | None:
-        record = await self._store.identity(account, device)
-        return records.unpack_identity(record) if record is not None else None
+        keys = await self._store.lasting_keys(account, device)
+        return Identity(keys.registration, keys.identity) if keys is not None else None
 
     async def _check_room(self, address: Address, upload: KeyUpload) -> None:
         left = await self._store.count_keys(*address)

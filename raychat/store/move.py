@@ -17,7 +17,7 @@ from raychat.database import FileLock, connect, migrate, transaction
 from raychat.ids import AccountId
 from raychat.store.sqlite import MIGRATIONS, SLOT_BITS, SLOT_MASK
 
-ACCOUNT_TABLES = ("peer", "receipt", "keys", "prekey")
+ACCOUNT_TABLES = ("peer", "receipt", "keys", "prekey", "uploaded")
 
 
 def settle(folder: Path, host_of: Callable[[AccountId], str]) -> int:

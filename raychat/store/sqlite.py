@@ -10,6 +10,7 @@ Tables (schema version in `PRAGMA user_version`; see MIGRATIONS):
     owed      news for accounts of other hosts, until they have it
     keys      a device's identity key, signed pre-key and last-resort Kyber pre-key
     prekey    (account, device, kind, id): one-time pre-keys, kind 0 X25519, 1 Kyber
+    uploaded  (account, device, kind): the highest id of them ever taken in
 
 An inbox is one run of integer keys, so that appending is the cheapest thing SQLite can do,
 and what a device has acknowledged leaves by one range delete. Nothing is deleted before that.
@@ -22,7 +23,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -74,6 +76,9 @@ MIGRATIONS = [
         account BLOB NOT NULL, device INTEGER NOT NULL, registration INTEGER NOT NULL,
         identity BLOB NOT NULL, signed_pre_key BLOB NOT NULL, last_resort BLOB NOT NULL,
         PRIMARY KEY (account, device)) STRICT, WITHOUT ROWID;
+    CREATE TABLE uploaded (
+        account BLOB NOT NULL, device INTEGER NOT NULL, kind INTEGER NOT NULL,
+        last INTEGER NOT NULL, PRIMARY KEY (account, device, kind)) STRICT, WITHOUT ROWID;
     CREATE TABLE prekey (
         account BLOB NOT NULL, device INTEGER NOT NULL, kind INTEGER NOT NULL,
         id INTEGER NOT NULL, record BLOB NOT NULL,
@@ -333,29 +338,40 @@ class SqliteStore:
         pre_keys: Sequence[tuple[int, bytes]],
         kyber_pre_keys: Sequence[tuple[int, bytes]],
     ) -> None:
-        """Replace the device's lasting keys (if given) and add one-time ones; an id that is
-        there already is replaced."""
-        with transaction(self._db):
-            self._check_epoch()
+        """Replace the device's lasting keys (if given) and add one-time ones.
+
+        Ids of one-time keys only grow: one not above the highest that was ever taken in is left
+        out, so that an upload that is repeated brings no key back that somebody has already.
+        """
+        with self._keys_transaction() as db:
             if keys is not None:
-                self._db.execute(
+                db.execute(
                     "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
                     (account, device, *keys),
                 )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO prekey VALUES (?, ?, ?, ?, ?)",
-                [
-                    (account, device, kind, number, record)
-                    for kind, records in ((0, pre_keys), (1, kyber_pre_keys))
-                    for number, record in records
-                ],
-            )
+            for kind, records in ((0, pre_keys), (1, kyber_pre_keys)):
+                last = db.execute(
+                    "SELECT last FROM uploaded WHERE account = ? AND device = ? AND kind = ?",
+                    (account, device, kind),
+                ).get
+                new = [record for record in records if last is None or record[0] > last]
+                if new:
+                    db.executemany(
+                        "INSERT INTO prekey VALUES (?, ?, ?, ?, ?)",
+                        [(account, device, kind, number, record) for number, record in new],
+                    )
+                    db.execute(
+                        "INSERT OR REPLACE INTO uploaded VALUES (?, ?, ?, ?)",
+                        (account, device, kind, max(number for number, _ in new)),
+                    )
 
-    async def identity(self, account: AccountId, device: DeviceId) -> bytes | None:
+    async def lasting_keys(self, account: AccountId, device: DeviceId) -> DeviceKeys | None:
         row = self._db.execute(
-            "SELECT identity FROM keys WHERE account = ? AND device = ?", (account, device)
+            "SELECT registration, identity, signed_pre_key, last_resort FROM keys"
+            " WHERE account = ? AND device = ?",
+            (account, device),
         ).fetchone()
-        return row[0] if row else None
+        return DeviceKeys(*row) if row else None
 
     async def count_keys(self, account: AccountId, device: DeviceId) -> tuple[int, int]:
         """One-time keys left: X25519, Kyber."""
@@ -371,38 +387,44 @@ class SqliteStore:
         """Keys of every device of an account. A one-time key is given to one taker only: it
         is gone, durably, before this returns; the last-resort Kyber key is given for ever."""
         taken = []
-        with transaction(self._db):
-            self._check_epoch()
-            for device, incarnation, *keys in self._db.execute(
+        with self._keys_transaction() as db:
+            for device, incarnation, *keys in db.execute(
                 "SELECT device, incarnation, registration, identity, signed_pre_key, last_resort"
                 " FROM keys JOIN device USING (account, device) WHERE account = ?",
                 (account,),
             ).fetchall():
-                records = []
-                for kind in (0, 1):
-                    row = self._db.execute(
+                pre_key, kyber = (
+                    db.execute(
                         "DELETE FROM prekey WHERE rowid = (SELECT rowid FROM prekey WHERE"
                         " account = ? AND device = ? AND kind = ? ORDER BY id LIMIT 1)"
                         " RETURNING record",
                         (account, device, kind),
-                    ).fetchall()
-                    records.append(row[0][0] if row else None)
-                pre_key, kyber = records
-                lasting = DeviceKeys(*keys)
-                taken.append(
-                    TakenKeys(device, incarnation, lasting, pre_key, kyber or lasting.last_resort)
+                    ).get
+                    for kind in (0, 1)
                 )
+                lasting = DeviceKeys(*keys)
+                kyber = kyber or lasting.last_resort
+                taken.append(TakenKeys(device, incarnation, lasting, pre_key, kyber))
         return taken
 
     async def forget_keys(self, account: AccountId, device: DeviceId) -> None:
         """A device starts anew: nobody may be given its old keys."""
-        with transaction(self._db):
-            self._check_epoch()
-            for table in ("keys", "prekey"):
-                self._db.execute(
+        with self._keys_transaction() as db:
+            for table in ("keys", "prekey", "uploaded"):
+                db.execute(
                     f"DELETE FROM {table} WHERE account = ? AND device = ?",  # noqa: S608
                     (account, device),
                 )
+
+    @contextmanager
+    def _keys_transaction(self) -> Iterator[apsw.Connection]:
+        """A durable transaction of its own. Raises Fenced, StoreError."""
+        try:
+            with transaction(self._db):
+                self._check_epoch()
+                yield self._db
+        except apsw.Error as error:
+            raise StoreError(f"The store could not be written: {error}.") from error
 
     # -- the write-ahead log ---------------------------------------------------------------
 

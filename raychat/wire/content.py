@@ -41,7 +41,7 @@ BLOCK: Final = 160
 MAX_BYTES: Final = 32 * 1024
 """A content's size before padding: six devices' parts of it fit into one WebSocket message."""
 
-MAX_MARKS: Final = 64
+MAX_MARKS: Final = 8
 MAX_RANGES: Final = 128
 MAX_NUMBER: Final = 16
 

@@ -98,9 +98,9 @@ class SlowStore(SqliteStore):
         await asyncio.sleep(0)
         await super().put_keys(*arguments)
 
-    async def identity(self, account: AccountId, device: DeviceId) -> bytes | None:
+    async def lasting_keys(self, account: AccountId, device: DeviceId) -> bytes | None:
         await asyncio.sleep(0)
-        return await super().identity(account, device)
+        return await super().lasting_keys(account, device)
 
     async def count_keys(self, account: AccountId, device: DeviceId) -> tuple[int, int]:
         await asyncio.sleep(0)

@@ -22,7 +22,7 @@ def test_records_are_compact_arrays(device: Device) -> None:
     signed = upload.lasting.signed_pre_key
     assert keys.registration == 4711
     assert msgpack.unpackb(keys.signed_pre_key) == [signed.id, signed.key, signed.signature]
-    assert records.unpack_identity(keys.identity) == upload.identity
+    assert keys.identity == upload.identity.key
     ((number, record),) = records.one_time_keys(upload.pre_keys)
     assert msgpack.unpackb(record) == [number, upload.pre_keys[0].key]
     assert len(record) < 40

@@ -188,7 +188,17 @@ class StoreContract:
         assert [t.pre_key for t in taken] == [b"a", b"b", None]
         assert [t.kyber_pre_key for t in taken] == [b"k", b"last", b"last"]
         assert taken[0][:3] == (ONE, 1, KEYS)
-        assert await store.identity(ME, ONE) == b"identity"
+        assert await store.lasting_keys(ME, ONE) == KEYS
+
+    async def test_an_upload_repeated_brings_no_key_back(self, store, reopen: Reopen) -> None:
+        await device(store)
+        for _ in range(2):
+            await store.put_keys(ME, ONE, KEYS, [(1, b"a"), (2, b"b")], [(9, b"k")])
+            await store.take_keys(ME)
+            store = await reopen()
+        assert await store.count_keys(ME, ONE) == (0, 0)
+        await store.put_keys(ME, ONE, None, [(3, b"c")], [])
+        assert await store.count_keys(ME, ONE) == (1, 0)
 
     async def test_forgotten_keys_are_given_to_nobody(self, store) -> None:
         await device(store)

@@ -1,0 +1,8 @@
+"""A device: keys, encrypted history, outbox and connection, as an SDK and as commands."""
+
+from __future__ import annotations
+
+from raychat.client.client import Client, Peer
+from raychat.client.model import Conversation, Message, State
+
+__all__ = ["Client", "Conversation", "Message", "Peer", "State"]

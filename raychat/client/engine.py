@@ -1,0 +1,495 @@
+"""The rules of a device over its file: inputs in, a transaction, effects out.
+
+`turn(inputs, now)` handles everything there is in one transaction and returns what may be done
+once it is durable: acknowledge what was received, transmit what was encrypted, tell the user.
+No socket, task or clock here. If a turn raises, its transaction was rolled back and this
+object may know too much: make a new one from the store and a new connection.
+
+Receiving, in terms of PROTOCOL.md: envelopes come in the order of their inbox numbers; a
+number that skips one means a new connection, one that is known is dropped. A message that was
+taken before, by (sender, device, incarnation, id), is acknowledged and not shown again. One
+that cannot be opened is acknowledged as failed, so that its sender sees no ✓✓.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Final
+
+from raychat import limits
+from raychat.client.events import (
+    Connected,
+    Delivered,
+    Disconnected,
+    Event,
+    Expired,
+    IdentityChanged,
+    InboxGap,
+    MessageReceived,
+    NumberFound,
+    Read,
+    Stopped,
+    Undecryptable,
+)
+from raychat.client.history import Received
+from raychat.client.lane import Lane
+from raychat.client.model import State
+from raychat.client.signals import (
+    AccountFound,
+    AccountNotFound,
+    Answer,
+    Arrived,
+    Compose,
+    Effect,
+    Input,
+    KeysFound,
+    KeysNotFound,
+    Lost,
+    MarkRead,
+    Opened,
+    Reconnect,
+    Replaced,
+    Stop,
+    Tell,
+    Tick,
+    Transmit,
+    WantAccount,
+)
+from raychat.client.store import DeviceStore
+from raychat.crypto import CiphertextMessage, MessageKind, SessionCipher
+from raychat.errors import (
+    BadNumber,
+    BadToken,
+    CryptoError,
+    InvalidMessage,
+    Malformed,
+    NoKeys,
+    NotFound,
+    RateLimited,
+    RaychatError,
+    TooLarge,
+    Unavailable,
+    Unsupported,
+    from_code,
+)
+from raychat.ids import AccountId, Address, InboxNumber, MessageId, PhoneNumber
+from raychat.wire import content, frames
+from raychat.wire.content import Mark
+from raychat.wire.frames import (
+    Close,
+    Envelope,
+    Goodbye,
+    Hello,
+    Outcome,
+    Receipt,
+    Refused,
+    Sent,
+    ToDevice,
+    Welcome,
+)
+
+UNDER_WAY: Final = 256
+"""Messages transmitted and not acknowledged, over all recipients."""
+
+_FATAL: Final = {
+    Close.BAD_TOKEN: BadToken,
+    Close.REPLACED: Replaced,
+    Close.UNSUPPORTED: Unsupported,
+}
+
+
+class Engine:
+    """One device. Give it a new connection by `Opened`, end it by `Lost`."""
+
+    def __init__(self, store: DeviceStore, jitter: Callable[[], float] = random.random) -> None:
+        """`jitter` gives numbers from 0 to 1. Raises NotRegistered."""
+        self._store = store
+        self._jitter = jitter
+        self._own = store.own()
+        self._cipher = SessionCipher(self._own.address, store.keys)
+        self._seen: int = self._own.seen or 0
+        self._welcomed = False
+        self._deaf = False
+        self._goodbye: Goodbye | None = None
+        self._ack = False
+        self._failed: list[int] = []
+        self._lanes: dict[int, Lane] = {}
+        self._ready: dict[int, None] = {}
+        self._claims: dict[PhoneNumber, AccountId] = {}
+        self._room = UNDER_WAY
+        self.key_messages = 0
+        """Messages that have used up a one-time key since the start."""
+
+    def turn(self, inputs: Sequence[Input], now: int) -> list[Effect]:
+        """Apply inputs at `now` (ms), make it last, and return the effects. Raises StoreError."""
+        effects: list[Effect] = []
+        with self._store.transaction():
+            seen = self._seen
+            for item in inputs:
+                effects += self._handle(item, now)
+            effects += self._pump(now)
+            if self._seen != seen:
+                self._store.set_seen(self._seen)
+        if self._ack and self._welcomed and not self._deaf:
+            effects.append(Transmit(frames.pack_ack(self._seen, self._failed)))
+            self._ack, self._failed = False, []
+        return effects
+
+    def deadline(self) -> int | None:
+        """When (ms) a turn is due although nothing happens."""
+        return min((lane.retry_at for lane in self._lanes.values() if lane.retry_at), default=None)
+
+    def _handle(self, item: Input, now: int) -> list[Effect]:
+        match item:
+            case Arrived(received):
+                effects: list[Effect] = []
+                for frame in received:
+                    effects += self._frame(frame, now)
+                return effects
+            case Compose():
+                return self._compose(item, now)
+            case MarkRead():
+                return self._mark_read(item, now)
+            case Opened():
+                return self._opened()
+            case Lost():
+                return self._lost(item)
+            case AccountFound():
+                return self._account_found(item)
+            case AccountNotFound():
+                return self._account_not_found(item, now)
+            case KeysFound():
+                return self._keys_found(item, now)
+            case KeysNotFound():
+                return self._keys_not_found(item, now)
+            case Tick():
+                return []
+
+    # -- the connection --------------------------------------------------------------------
+
+    def _opened(self) -> list[Effect]:
+        self._forget_connection()
+        own = self._own
+        hello = Hello(
+            frames.VERSION,
+            own.account,
+            own.device,
+            own.token,
+            InboxNumber(self._seen),
+            self._store.failed(),
+            self._store.own().revision,
+        )
+        return [Transmit(frames.pack_hello(hello))]
+
+    def _lost(self, lost: Lost) -> list[Effect]:
+        goodbye, error = self._goodbye, lost.error
+        if goodbye is not None:
+            error = from_code(goodbye.code, goodbye.detail)
+        self._forget_connection()
+        for close, kind in _FATAL.items():
+            if lost.close == close or (goodbye is not None and goodbye.code == kind.code):
+                fatal = kind()
+                return [Stop(fatal), Tell(Stopped(fatal))]
+        return [Tell(Disconnected(error))]
+
+    def _forget_connection(self) -> None:
+        self._welcomed = self._deaf = self._ack = False
+        self._goodbye = None
+        self._failed = []
+        self._lanes.clear()
+        self._ready.clear()
+        self._claims.clear()
+        self._room = UNDER_WAY
+
+    def _frame(self, frame: ToDevice, now: int) -> list[Effect]:
+        match frame:
+            case Welcome():
+                return self._welcome(frame)
+            case Goodbye():
+                self._goodbye = frame
+                return [Reconnect(frame.min_ms, frame.max_ms)]
+            case _ if not self._welcomed:
+                return []
+            case Envelope():
+                return self._envelope(frame, now)
+            case Sent():
+                return self._sent(frame)
+            case Refused():
+                return self._refused(frame, now)
+            case Receipt():
+                return self._receipt(frame, now)
+
+    def _welcome(self, frame: Welcome) -> list[Effect]:
+        effects: list[Effect] = []
+        if frame.cursor > self._seen:
+            if self._own.seen is not None:
+                effects.append(Tell(InboxGap(self._seen + 1, frame.cursor)))
+            self._seen = frame.cursor
+        if self._own.seen is None:
+            self._store.set_seen(self._seen)
+            self._own = self._store.own()
+        self._store.settle_failed(frame.cursor)
+        self._welcomed = True
+        self._ready = dict.fromkeys(self._store.outbox.owing())
+        return [*effects, Tell(Connected(max(0, frame.head - self._seen)))]
+
+    # -- receiving -------------------------------------------------------------------------
+
+    def _envelope(self, frame: Envelope, now: int) -> list[Effect]:
+        if self._deaf:
+            return []
+        self._ack = True
+        if frame.number <= self._seen:
+            return []
+        if frame.number != self._seen + 1:
+            self._deaf = True
+            return [Reconnect(limits.RECONNECT_MIN_MS, limits.RECONNECT_MAX_MS)]
+        self._seen = frame.number
+        name = Received(frame.sender, frame.device, frame.incarnation, frame.id)
+        if frame.id <= self._store.peers.last_received(name):
+            return []
+        address = Address(frame.sender, frame.device)
+        try:
+            plaintext = self._decrypt(address, frame)
+            body = content.decode(content.unpad(plaintext))
+        except (CryptoError, Malformed, TooLarge) as error:
+            self._failed.append(frame.number)
+            self._store.settle_failed(frame.number - limits.PUSH_WINDOW)
+            self._store.add_failed(frame.number)
+            return [Tell(Undecryptable(frame.sender, frame.device, error))]
+        self._store.peers.set_received(name)
+        self._store.peers.put_device(frame.sender, frame.device, frame.incarnation)
+        effects = self._identity_changes()
+        match body:
+            case content.Text(at, text, claim):
+                effects += self._keep(frame, name, content.TEXT, text, None, at, now)
+                if claim is not None:
+                    effects += self._check_claim(frame.sender, claim)
+            case content.Read(at, marks):
+                effects += self._they_read(frame.sender, marks, min(at, now))
+            case content.Unknown(at, _, kind, data):
+                effects += self._keep(frame, name, kind, None, data, at, now)
+        return effects
+
+    def _decrypt(self, address: Address, frame: Envelope) -> bytes:
+        if frame.kind not in (MessageKind.WHISPER, MessageKind.PRE_KEY):
+            raise InvalidMessage("The envelope is of a kind this version does not open.")
+        kind = MessageKind(frame.kind)
+        plaintext = self._cipher.decrypt(address, CiphertextMessage(kind, frame.body))
+        if kind is MessageKind.PRE_KEY:
+            self.key_messages += 1
+        return plaintext
+
+    def _keep(
+        self,
+        frame: Envelope,
+        name: Received,
+        kind: int,
+        text: str | None,
+        data: bytes | None,
+        composed: int,
+        now: int,
+    ) -> list[Effect]:
+        history = self._store.history
+        peer = history.open_conversation(frame.sender)
+        key = history.add_incoming(peer.id, name, kind, text, data, composed, frame.at, now)
+        message = history.message(key)
+        assert message is not None
+        return [Tell(MessageReceived(message))]
+
+    def _check_claim(self, account: AccountId, claim: PhoneNumber) -> list[Effect]:
+        """Look up the number a peer says it has, once per connection and peer."""
+        peer = self._store.history.conversation_with(account)
+        if peer is None or peer.number is not None or account in self._claims.values():
+            return []
+        self._claims[claim] = account
+        return [WantAccount(claim)]
+
+    def _they_read(self, reader: AccountId, marks: Sequence[Mark], at: int) -> list[Effect]:
+        peer = self._store.history.conversation_with(reader)
+        if peer is None:
+            return []
+        return [
+            Tell(Read(key, peer.id, at))
+            for device, incarnation, ranges in marks
+            for lo, hi in zip(ranges[::2], ranges[1::2], strict=True)
+            for key in self._store.history.mark_outgoing(
+                peer.id, device, incarnation, lo, hi, State.READ, at
+            )
+        ]
+
+    def _receipt(self, frame: Receipt, now: int) -> list[Effect]:
+        self._store.set_revision(frame.revision)
+        peer = self._store.history.conversation_with(frame.peer)
+        if peer is None:
+            return []
+        delivered = frame.outcome is Outcome.DELIVERED
+        state = State.DELIVERED if delivered else State.EXPIRED
+        event: Callable[[int, int, int], Event] = Delivered if delivered else Expired
+        own = self._own
+        return [
+            Tell(event(key, peer.id, now))
+            for lo, hi in zip(frame.ranges[::2], frame.ranges[1::2], strict=True)
+            for key in self._store.history.mark_outgoing(
+                peer.id, own.device, own.incarnation, lo, hi, state, now
+            )
+        ]
+
+    def _identity_changes(self) -> list[Effect]:
+        effects: list[Effect] = []
+        for account, device in self._store.keys.changed:
+            peer = self._store.history.conversation_with(account)
+            effects.append(Tell(IdentityChanged(account, device, peer.id if peer else None)))
+        self._store.keys.changed.clear()
+        return effects
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def _compose(self, item: Compose, now: int) -> list[Effect]:
+        history = self._store.history
+        peer = history.open_conversation(item.peer)
+        key = history.add_outgoing(peer.id, content.TEXT, item.text, now)
+        self._store.outbox.owe(peer.id, item.content, key)
+        self._ready[peer.id] = None
+        return [Answer(item.ticket, history.message(key))]
+
+    def _mark_read(self, item: MarkRead, now: int) -> list[Effect]:
+        names = self._store.history.mark_incoming_read(item.conversation, item.upto, now)
+        for marks in read_marks(names):
+            self._store.outbox.owe(item.conversation, content.encode(content.Read(now, marks)))
+            self._ready[item.conversation] = None
+        return [Answer(item.ticket, len(names))]
+
+    def _pump(self, now: int) -> list[Effect]:
+        """Send in every lane that may, as long as there is room."""
+        if not self._welcomed:
+            return []
+        effects: list[Effect] = []
+        for key, lane in self._lanes.items():
+            if 0 < lane.retry_at <= now:
+                effects += lane.wake(now)
+                self._ready[key] = None
+        room = self._room - sum(lane.under_way for lane in self._lanes.values())
+        for key in list(self._ready):
+            if room <= 0:
+                break
+            del self._ready[key]
+            ready = self._lane(key)
+            if ready is None:
+                continue
+            before = ready.under_way
+            effects += ready.pump(room, now)
+            room -= ready.under_way - before
+            if room <= 0:
+                self._ready[key] = None  # perhaps there is more; after the others
+        return effects
+
+    def _lane(self, conversation: int) -> Lane | None:
+        lane = self._lanes.get(conversation)
+        if lane is None:
+            peer = self._store.history.conversation(conversation)
+            if peer is None:
+                return None
+            lane = Lane(self._store, self._own, self._cipher, peer, self._jitter)
+            self._lanes[conversation] = lane
+        return lane
+
+    def _lane_to(self, account: AccountId) -> Lane | None:
+        peer = self._store.history.conversation_with(account)
+        return self._lanes.get(peer.id) if peer else None
+
+    def _sent(self, frame: Sent) -> list[Effect]:
+        lane = self._lane_to(frame.to)
+        if lane is None:
+            return []
+        self._room = min(self._room + 1, UNDER_WAY)
+        self._ready[lane.peer.id] = None
+        return lane.sent(frame.id, frame.at)
+
+    def _refused(self, frame: Refused, now: int) -> list[Effect]:
+        lane = self._lane_to(frame.to)
+        if lane is None:
+            return []
+        if frame.code == RateLimited.code:
+            # The server's budget is for all messages of this device.
+            self._room = max(1, self._room // 2)
+        self._ready[lane.peer.id] = None
+        return lane.refused(frame, now)
+
+    # -- what was looked up ----------------------------------------------------------------
+
+    def _account_found(self, item: AccountFound) -> list[Effect]:
+        history = self._store.history
+        claimed_by = self._claims.get(item.number)
+        before = history.conversation_with(item.number)
+        if before is None and claimed_by != item.account:
+            return []  # nobody writes to it, and who claims to have it does not
+        peer = history.number_belongs(item.number, item.account)
+        if before is not None and before.account is None:
+            self._lanes.pop(before.id, None)
+        self._ready[peer.id] = None
+        lane = self._lanes.get(peer.id)
+        if lane is not None:
+            lane.peer = peer
+        return [Tell(NumberFound(peer.id))]
+
+    def _account_not_found(self, item: AccountNotFound, now: int) -> list[Effect]:
+        peer = self._store.history.conversation_with(item.number)
+        return self._not_found(self._lanes.get(peer.id) if peer else None, item.error, now)
+
+    def _keys_found(self, item: KeysFound, now: int) -> list[Effect]:
+        lane = self._lane_to(item.account)
+        if not item.devices:
+            return self._not_found(lane, NoKeys(), now)
+        peers, known = self._store.peers, self._store.peers.devices(item.account)
+        failure: RaychatError | None = None
+        for device, incarnation, bundle in item.devices:
+            address = Address(item.account, device)
+            if known.pop(device, None) == incarnation and self._cipher.has_session(address, now):
+                continue
+            try:
+                self._cipher.process_bundle(address, bundle, now)
+                peers.put_device(item.account, device, incarnation)
+            except CryptoError as error:
+                failure = error
+        for device in known:
+            peers.remove_device(item.account, device)
+        effects = self._identity_changes()
+        if failure is not None:
+            return effects + self._not_found(lane, Unavailable(failure.detail), now)
+        if lane is not None:
+            lane.waiting = False
+            self._ready[lane.peer.id] = None
+        return effects
+
+    def _keys_not_found(self, item: KeysNotFound, now: int) -> list[Effect]:
+        return self._not_found(self._lane_to(item.account), item.error, now)
+
+    def _not_found(self, lane: Lane | None, error: RaychatError, now: int) -> list[Effect]:
+        if lane is None:
+            return []
+        lane.waiting = False
+        if isinstance(error, NotFound | BadNumber):
+            return lane.give_up_all(error)
+        lane.back_off(now)
+        return []
+
+
+def read_marks(names: Sequence[Received]) -> list[list[Mark]]:
+    """Sorted names of messages as the marks of as few `read` contents as will hold them."""
+    marks = []
+    for (device, incarnation), group in groupby(names, key=lambda name: name[1:3]):
+        flat: list[MessageId] = []
+        for name in group:
+            if flat and name.id == flat[-1] + 1:
+                flat[-1] = name.id
+            else:
+                flat += (name.id, name.id)
+        step = 2 * content.MAX_RANGES
+        marks += [
+            Mark(device, incarnation, flat[at : at + step]) for at in range(0, len(flat), step)
+        ]
+    step = content.MAX_MARKS
+    return [marks[at : at + step] for at in range(0, len(marks), step)]
