@@ -35,6 +35,7 @@ from raychat.client.events import (
     Failed,
     IdentityChanged,
     MessageReceived,
+    NumberFound,
     Stopped,
     Undecryptable,
 )
@@ -208,9 +209,8 @@ class Screen:
                     self._state = "connecting"
                 case Stopped():
                     self._state = "stopped"
-                case MessageReceived(message):
-                    if self._client.conversation(self._peer) == message.conversation:
-                        await self._client.mark_read(self._peer)
+                case MessageReceived() | NumberFound():
+                    await self._client.mark_read(self._peer)
             said = notice(event, self._client, self._peer)
             if said is not None:
                 self._notices.append(said)
@@ -227,8 +227,8 @@ async def converse(client: Client, peer: Peer) -> None:
 
 
 async def plain(client: Client, peer: Peer, source: TextIO, target: TextIO) -> None:
-    """Send each line of `source`, print what is received; ends with `source`."""
-    await client.mark_read(peer)
+    """Send each line of `source`, print what is unread and received; ends with `source`."""
+    await _print_unread(client, peer, target)
     listener = asyncio.create_task(_print_events(client, peer, target))
     try:
         async with aclosing(read_lines(source)) as lines:
@@ -251,8 +251,13 @@ async def _print_events(client: Client, peer: Peer, target: TextIO) -> None:
         said = notice(event, client, peer)
         if said is not None:
             print(f"— {said}", file=target, flush=True)
-        match event:
-            case MessageReceived(message):
-                if client.conversation(peer) == message.conversation:
-                    print(line(message, wall_ms()), file=target, flush=True)
-                    await client.mark_read(peer)
+        if isinstance(event, MessageReceived | NumberFound):
+            await _print_unread(client, peer, target)
+
+
+async def _print_unread(client: Client, peer: Peer, target: TextIO) -> None:
+    """Only what was printed counts as read."""
+    while unread := client.unread_messages(peer, limit=SHOWN):
+        for message in unread:
+            print(line(message, wall_ms()), file=target, flush=True)
+        await client.mark_read(peer, unread[-1])

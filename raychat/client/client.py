@@ -6,28 +6,25 @@
             ...
 
 It works without a connection too: what is sent waits in the device's file, and the history is
-there. One task takes whatever has come (frames, sends, answers) and lets the engine handle it
-in one transaction; then it carries out the effects.
+there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import weakref
-from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import aiohttp
-import structlog
 
 from raychat import limits
 from raychat.client import keyfile, registration
-from raychat.client.connection import Connection
-from raychat.client.engine import Engine
+from raychat.client.driver import Driver
 from raychat.client.events import (
     Connected,
     Delivered,
@@ -40,27 +37,14 @@ from raychat.client.events import (
     Sent,
     Stopped,
 )
-from raychat.client.http import Caller, HttpApi, publication
+from raychat.client.http import publication
 from raychat.client.model import Conversation, Message, State
 from raychat.client.numbers import recipient
 from raychat.client.registration import AskCode, fill
 from raychat.client.signals import (
-    AccountFound,
-    AccountNotFound,
-    Answer,
     Compose,
-    Effect,
     Input,
-    KeysFound,
-    KeysNotFound,
     MarkRead,
-    Reconnect,
-    Stop,
-    Tell,
-    Tick,
-    Transmit,
-    WantAccount,
-    WantKeys,
 )
 from raychat.client.store import DeviceStore
 from raychat.client.tls import server_url, session
@@ -69,15 +53,11 @@ from raychat.errors import BadRequest, NotFound, RaychatError, StoreError, Timeo
 from raychat.ids import AccountId, PhoneNumber
 from raychat.wire import content
 
-log = structlog.get_logger("raychat.client")
+log = logging.getLogger("raychat.client")
 
 Peer = str | PhoneNumber | AccountId | Conversation
 """A phone number, an account (16 bytes or its UUID as text), or a conversation."""
 
-TURN_INPUTS: Final = 64
-"""Inputs handled in one transaction, and those that may wait for the next one."""
-
-CALLS_AT_ONCE: Final = 4
 CLOSE_SECONDS: Final = 3
 REFILL_DELAY_SECONDS: Final = (5.0, 60.0)
 REFILL_CHECK_SECONDS: Final = 6 * 3600
@@ -101,20 +81,12 @@ class Client:
         self._server = server
         self._passphrase = passphrase
         self._clock = clock
-        self._inputs: asyncio.Queue[Input] = asyncio.Queue(TURN_INPUTS)
         self._feeds: weakref.WeakSet[Feed] = weakref.WeakSet()
         self._first_feed: Feed | None = None
         self._waiters: dict[int, list[tuple[State, asyncio.Future[None]]]] = {}
-        self._wanted: set[PhoneNumber | AccountId] = set()
-        self._calls: set[asyncio.Task[None]] = set()
-        self._call_slots = asyncio.Semaphore(CALLS_AT_ONCE)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._turned = asyncio.Event()
         self._online = asyncio.Event()
         self._disconnected = False
         self._open = False
-        self.stopped: RaychatError | None = None
-        """Why the client does not connect any more, if so."""
 
     # -- opening and closing ---------------------------------------------------------------
 
@@ -147,24 +119,16 @@ class Client:
         """
         self._store = DeviceStore(self._directory, self._passphrase)
         try:
-            self._engine = Engine(self._store)
-            own = self._store.own()
-            self._own = own
-            url = server_url(self._server or own.server)
+            self._own = self._store.own()
+            url = server_url(self._server or self._own.server)
             self._session: aiohttp.ClientSession = session()
         except BaseException:
             self._store.close()
             raise
-        self._api = HttpApi(self._session, url)
-        self._caller = Caller(own.account, own.device, own.token)
-        self._connection = Connection(self._session, url, self._inputs.put)
         self._first_feed = Feed()
         self._feeds.add(self._first_feed)
-        self._connecting = asyncio.create_task(self._connection.run())
-        self._tasks = [
-            asyncio.create_task(self._turns()),
-            asyncio.create_task(self._keep_keys()),
-        ]
+        self._driver = Driver(self._store, self._session, url, self._clock, self._tell)
+        self._keeping = asyncio.create_task(self._keep_keys())
         self._open = True
         return self
 
@@ -187,13 +151,10 @@ class Client:
         try:
             if linger > 0:
                 await self.flush(linger)
-            self._connection.close()
-            await asyncio.wait((self._connecting,), timeout=CLOSE_SECONDS)
         finally:
-            tasks = [self._connecting, *self._tasks, *self._calls]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+            await self._driver.close()
             await self._session.close()
             self._store.close()
             for feed in self._feeds:
@@ -213,8 +174,13 @@ class Client:
         return self._own.number
 
     @property
+    def stopped(self) -> RaychatError | None:
+        """Why the client does not connect any more, if so."""
+        return self._driver.stopped
+
+    @property
     def is_connected(self) -> bool:
-        return self._online.is_set()
+        return self._online.is_set() and self.stopped is None
 
     async def connected(self, timeout: float | None = 30) -> None:
         """Wait (seconds) for a connection. Raises Timeout, or why there will be none."""
@@ -287,6 +253,13 @@ class Client:
         conversation = self.conversation(peer)
         return self._store.history.unread(conversation.id) if conversation else 0
 
+    def unread_messages(self, peer: Peer, *, limit: int = 50) -> list[Message]:
+        """The messages of a peer that have not been read, oldest first."""
+        conversation = self.conversation(peer)
+        if conversation is None:
+            return []
+        return self._store.history.unread_messages(conversation.id, limit)
+
     async def wait(
         self, message: Message, state: State = State.SENT, timeout: float | None = 30
     ) -> Message:
@@ -324,8 +297,8 @@ class Client:
                 while self._store.outbox.owing():
                     if self.stopped is not None or (self._disconnected and not self.is_connected):
                         return False
-                    self._turned.clear()
-                    await self._turned.wait()
+                    self._driver.turned.clear()
+                    await self._driver.turned.wait()
         except TimeoutError:
             return False
         return True
@@ -343,70 +316,9 @@ class Client:
     async def _put(self, item: Input) -> None:
         if not self._open:
             raise StoreError("This client is closed.")
-        await self._inputs.put(item)
+        await self._driver.put(item)
 
-    # -- turns -----------------------------------------------------------------------------
-
-    async def _turns(self) -> None:
-        while True:
-            batch = await self._next()
-            try:
-                effects = self._engine.turn(batch, self._clock())
-            except Exception as error:
-                self._recover(batch, error)
-            else:
-                self._perform(effects)
-            self._turned.set()
-
-    async def _next(self) -> list[Input]:
-        deadline = self._engine.deadline()
-        timeout = None if deadline is None else max(0.0, (deadline - self._clock()) / 1000)
-        try:
-            async with asyncio.timeout(timeout):
-                batch = [await self._inputs.get()]
-        except TimeoutError:
-            return [Tick()]
-        while len(batch) < TURN_INPUTS and not self._inputs.empty():
-            batch.append(self._inputs.get_nowait())
-        return batch
-
-    def _recover(self, batch: Sequence[Input], error: Exception) -> None:
-        """A turn was rolled back: begin anew from the file, with a new connection."""
-        log.error("turn failed", kind=type(error).__name__, inputs=len(batch))
-        failure = error if isinstance(error, RaychatError) else StoreError()
-        for item in batch:
-            if isinstance(item, Compose | MarkRead) and not item.ticket.done():
-                item.ticket.set_exception(failure)
-        self._engine = Engine(self._store)
-        self._online.clear()
-        self._connection.drop(limits.RECONNECT_MIN_MS, limits.RECONNECT_MAX_MS)
-
-    def _perform(self, effects: Sequence[Effect]) -> None:
-        frames = []
-        for effect in effects:
-            match effect:
-                case Transmit(frame):
-                    frames.append(frame)
-                case Tell(event):
-                    self._tell(event)
-                case Answer(ticket, result):
-                    if not ticket.done():
-                        ticket.set_result(result)
-                case WantAccount(number):
-                    self._call(number, self._find_account(number))
-                case WantKeys(account):
-                    self._call(account, self._find_keys(account))
-                case Reconnect(low, high):
-                    self._connection.drop(low, high)
-                case Stop(error):
-                    self._stop(error)
-        if frames:
-            self._connection.write(frames)
-
-    def _stop(self, error: RaychatError) -> None:
-        self.stopped = error
-        self._connection.close()
-        self._online.set()  # whoever waits for a connection learns that none will come
+    # -- what happens ----------------------------------------------------------------------
 
     def _tell(self, event: Event) -> None:
         match event:
@@ -426,6 +338,7 @@ class Client:
         for feed in self._feeds:
             feed.put(event)
         if isinstance(event, Stopped):
+            self._online.set()  # whoever waits for a connection learns that none will come
             for feed in self._feeds:
                 feed.close()
 
@@ -436,38 +349,6 @@ class Client:
                     future.set_exception(error)
                 else:
                     future.set_result(None)
-
-    # -- calls -----------------------------------------------------------------------------
-
-    def _call(self, subject: PhoneNumber | AccountId, call: Coroutine[Any, Any, Input]) -> None:
-        """Make a call beside the turns, unless the same one is being made."""
-        if subject in self._wanted:
-            call.close()
-            return
-        self._wanted.add(subject)
-        task = asyncio.create_task(self._carry_out(subject, call))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-
-    async def _carry_out(
-        self, subject: PhoneNumber | AccountId, call: Coroutine[Any, Any, Input]
-    ) -> None:
-        async with self._call_slots:
-            answer = await call
-        self._wanted.discard(subject)
-        await self._inputs.put(answer)
-
-    async def _find_account(self, number: PhoneNumber) -> Input:
-        try:
-            return AccountFound(number, await self._api.lookup(self._caller, number))
-        except RaychatError as error:
-            return AccountNotFound(number, error)
-
-    async def _find_keys(self, account: AccountId) -> Input:
-        try:
-            return KeysFound(account, await self._api.bundles(self._caller, account))
-        except RaychatError as error:
-            return KeysNotFound(account, error)
 
     # -- keys ------------------------------------------------------------------------------
 
@@ -482,16 +363,16 @@ class Client:
             try:
                 await self.refill_keys()
             except RaychatError as error:
-                log.info("keys not refilled", code=error.code)
-            used = self._engine.key_messages
+                log.info("keys were not refilled: %s", error.code)
+            used = self._driver.engine.key_messages
             for _ in range(REFILL_CHECK_SECONDS // 60):
                 await asyncio.sleep(60)
-                if self._engine.key_messages - used >= REFILL_CHECK_USES:
+                if self._driver.engine.key_messages - used >= REFILL_CHECK_USES:
                     break
 
     async def refill_keys(self) -> None:
         """Publish new one-time keys of each kind of which too few are left."""
-        counts = await self._api.key_counts(self._caller)
+        counts = await self._driver.api.key_counts(self._driver.caller)
         wanted = [limits.PRE_KEY_UPLOAD if left < limits.PRE_KEY_REFILL else 0 for left in counts]
         if not any(wanted):
             return
@@ -500,7 +381,9 @@ class Client:
             fill(keys, self._clock(), *wanted)
             pre_keys, kyber = keys.unpublished(limits.PRE_KEY_UPLOAD)
         pre_keys, kyber = pre_keys[: wanted[0]], kyber[: wanted[1]]
-        await self._api.put_keys(self._caller, publication(None, None, None, pre_keys, kyber))
+        await self._driver.api.put_keys(
+            self._driver.caller, publication(None, None, None, pre_keys, kyber)
+        )
         with self._store.transaction():
             keys.published(pre_keys, kyber)
 

@@ -31,7 +31,7 @@ from raychat.client.numbers import phone_number, recipient
 from raychat.client.stdin import read_lines
 from raychat.client.store import DeviceStore
 from raychat.clock import wall_ms
-from raychat.errors import BadCode, BadRequest, NotRegistered, Timeout
+from raychat.errors import BadCode, BadRequest, Denied, NotRegistered, Timeout
 from raychat.ids import account_text
 
 T = TypeVar("T")
@@ -108,13 +108,17 @@ def register(
 
     Parameters
     ----------
-    number: The phone number with its country, like +15550001111.
-    code: The code, for use without asking.
-    as_json: Print the outcome as one JSON object.
+    number
+        The phone number with its country, like +15550001111.
+    code
+        The code, for use without asking.
+    as_json
+        Print the outcome as one JSON object.
     """
     directory = device.directory
     new = not (directory / "device.key").exists()
     secret = device.secret(new=new)
+    typed = read_lines(sys.stdin)
 
     async def ask(registration: Registration, wrong: BadCode | None) -> str:
         if code is not None:
@@ -125,20 +129,21 @@ def register(
             print(f"raychat: {wrong}", file=sys.stderr)
         prompt = f"The {registration.digits}-digit code sent to {phone_number(number)}: "
         print(prompt, end="", file=sys.stderr, flush=True)
-        async with aclosing(read_lines(sys.stdin)) as lines:
-            async for line in lines:
-                return line.strip()
-        raise BadCode("No code was given.")
+        answer = await anext(typed, None)
+        if answer is None:
+            raise Denied("No code was given; run this again when it has come.")
+        return answer.strip()
 
-    async def go() -> Client:
-        return await Client.register(
-            number,
-            code=ask,
-            server=device.server,
-            profile=device.profile,
-            home=device.home,
-            passphrase=secret,
-        )
+    async def go() -> None:
+        async with aclosing(typed):
+            await Client.register(
+                number,
+                code=ask,
+                server=device.server,
+                profile=device.profile,
+                home=device.home,
+                passphrase=secret,
+            )
 
     _run(go())
     store = DeviceStore.read_only(directory, secret)
@@ -171,7 +176,8 @@ def chat(number: str, *, device: Profile = _DEFAULT) -> int:
 
     Parameters
     ----------
-    number: The phone number (or account) to write to.
+    number
+        The phone number (or account) to write to.
     """
     from raychat.client.chat import converse
 
@@ -187,7 +193,7 @@ def chat(number: str, *, device: Profile = _DEFAULT) -> int:
 
 def send(
     number: str,
-    *text: str,
+    *text: Annotated[str, Parameter(allow_leading_hyphen=True)],
     wait: Wait = Wait.SENT,
     timeout: float = 30,
     device: Profile = _DEFAULT,
@@ -197,11 +203,16 @@ def send(
 
     Parameters
     ----------
-    number: The phone number (or account) to write to.
-    text: The words of the message; a single - reads it from stdin.
-    wait: Return when it is sent (kept by the server), delivered or read.
-    timeout: Seconds to wait for that.
-    as_json: Print the message as one JSON object.
+    number
+        The phone number (or account) to write to.
+    text
+        The words of the message; a single - reads it from stdin.
+    wait
+        Return when it is sent (kept by the server), delivered or read.
+    timeout
+        Seconds to wait for that.
+    as_json
+        Print the message as one JSON object.
     """
     words = " ".join(text)
     if words in ("", "-"):
@@ -241,9 +252,12 @@ def history(
 
     Parameters
     ----------
-    number: The phone number (or account) of a conversation; all of them without it.
-    limit: How many messages.
-    as_json: Print one JSON object for each message.
+    number
+        The phone number (or account) of a conversation; all of them without it.
+    limit
+        How many messages.
+    as_json
+        Print one JSON object for each message.
     """
     store = DeviceStore.read_only(device.directory, device.secret())
     try:

@@ -8,13 +8,13 @@ the engine has enough to do, so that the server's push window holds the rest.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
 import aiohttp
-import structlog
 
 from raychat import limits
 from raychat.client.http import unreachable
@@ -23,7 +23,7 @@ from raychat.errors import Malformed, RaychatError, Unavailable
 from raychat.wire import frames
 from raychat.wire.frames import Close
 
-log = structlog.get_logger("raychat.client")
+log = logging.getLogger("raychat.client")
 
 CONNECT_SECONDS: Final = 15
 WRITE_SECONDS: Final = 30
@@ -50,6 +50,7 @@ class Connection:
         self._unsent: list[bytes] = []
         self._wake = asyncio.Event()
         self._hint: tuple[int, int] | None = None
+        self._greeted = False
         self._dropped = False
         self._closing = False
 
@@ -65,9 +66,16 @@ class Connection:
             tries = 0 if loop.time() - began > STABLE_SECONDS else tries + 1
             await asyncio.sleep(self._pause(tries) / 1000)
 
-    def write(self, packed: Sequence[bytes]) -> None:
-        """Send frames, in order, on the present connection; without one they are dropped."""
+    def greet(self, frame: bytes) -> None:
+        """Send the first frame of the present connection; without one it is dropped."""
         if self._socket is not None and not self._dropped:
+            self._greeted = True
+            self._unsent = [frame]
+            self._wake.set()
+
+    def write(self, packed: Sequence[bytes]) -> None:
+        """Send frames after the first one. What was meant for an earlier connection is dropped."""
+        if self._greeted and not self._dropped:
             self._unsent += packed
             self._wake.set()
 
@@ -115,7 +123,7 @@ class Connection:
         if self._closing:
             await socket.close()
             return
-        self._socket, self._dropped = socket, False
+        self._socket, self._greeted, self._dropped = socket, False, False
         self._unsent.clear()
         await self._deliver(Opened())
         reader = asyncio.ensure_future(self._read(socket))
@@ -123,7 +131,7 @@ class Connection:
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._socket = None
+            self._socket, self._greeted = None, False
             for task in (reader, writer):
                 task.cancel()
             results = await asyncio.gather(reader, writer, return_exceptions=True)
@@ -135,7 +143,7 @@ class Connection:
             if isinstance(result, RaychatError):
                 error = result
             elif isinstance(result, Exception):
-                log.info("connection failed", kind=type(result).__name__)
+                log.info("connection failed: %s", type(result).__name__)
         await self._deliver(Lost(close, error))
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:

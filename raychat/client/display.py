@@ -23,15 +23,6 @@ MARKS: Final = {
     State.READ: "✓✓",
 }
 
-ASCII_MARKS: Final = {
-    State.QUEUED: "...",
-    State.FAILED: "x not sent",
-    State.SENT: "v",
-    State.EXPIRED: "x expired",
-    State.DELIVERED: "vv",
-    State.READ: "vv read",
-}
-
 UNKNOWN: Final = "(a message of a newer raychat; update this one to read it)"
 
 _CONTROL: Final = re.compile(

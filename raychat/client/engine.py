@@ -5,37 +5,25 @@ once it is durable: acknowledge what was received, transmit what was encrypted, 
 No socket, task or clock here. If a turn raises, its transaction was rolled back and this
 object may know too much: make a new one from the store and a new connection.
 
-Receiving, in terms of PROTOCOL.md: envelopes come in the order of their inbox numbers; a
-number that skips one means a new connection, one that is known is dropped. A message that was
-taken before, by (sender, device, incarnation, id), is acknowledged and not shown again. One
-that cannot be opened is acknowledged as failed, so that its sender sees no ✓✓.
+`Inbox` has the rules of receiving, `Lane` those of sending to one conversation. Here is what
+connects them: the connection, whose turn it is to send, and what has to be looked up.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Final
 
-from raychat import limits
 from raychat.client.events import (
     Connected,
-    Delivered,
     Disconnected,
-    Event,
-    Expired,
-    IdentityChanged,
-    InboxGap,
-    MessageReceived,
     NumberFound,
-    Read,
     Stopped,
-    Undecryptable,
 )
-from raychat.client.history import Received
+from raychat.client.inbox import Inbox
 from raychat.client.lane import Lane
-from raychat.client.model import State
+from raychat.client.reading import read_marks
 from raychat.client.signals import (
     AccountFound,
     AccountNotFound,
@@ -43,6 +31,7 @@ from raychat.client.signals import (
     Arrived,
     Compose,
     Effect,
+    Greet,
     Input,
     KeysFound,
     KeysNotFound,
@@ -54,35 +43,29 @@ from raychat.client.signals import (
     Stop,
     Tell,
     Tick,
-    Transmit,
     WantAccount,
 )
 from raychat.client.store import DeviceStore
-from raychat.crypto import CiphertextMessage, MessageKind, SessionCipher
+from raychat.crypto import SessionCipher
 from raychat.errors import (
     BadNumber,
     BadToken,
     CryptoError,
-    InvalidMessage,
-    Malformed,
     NoKeys,
     NotFound,
     RateLimited,
     RaychatError,
-    TooLarge,
     Unavailable,
     Unsupported,
     from_code,
 )
-from raychat.ids import AccountId, Address, InboxNumber, MessageId, PhoneNumber
+from raychat.ids import AccountId, Address, InboxNumber
 from raychat.wire import content, frames
-from raychat.wire.content import Mark
 from raychat.wire.frames import (
     Close,
     Envelope,
     Goodbye,
     Hello,
-    Outcome,
     Receipt,
     Refused,
     Sent,
@@ -109,33 +92,27 @@ class Engine:
         self._jitter = jitter
         self._own = store.own()
         self._cipher = SessionCipher(self._own.address, store.keys)
-        self._seen: int = self._own.seen or 0
+        self._inbox = Inbox(store, self._own, self._cipher)
         self._welcomed = False
-        self._deaf = False
         self._goodbye: Goodbye | None = None
-        self._ack = False
-        self._failed: list[int] = []
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, None] = {}
-        self._claims: dict[PhoneNumber, AccountId] = {}
         self._room = UNDER_WAY
-        self.key_messages = 0
+
+    @property
+    def key_messages(self) -> int:
         """Messages that have used up a one-time key since the start."""
+        return self._inbox.key_messages
 
     def turn(self, inputs: Sequence[Input], now: int) -> list[Effect]:
         """Apply inputs at `now` (ms), make it last, and return the effects. Raises StoreError."""
         effects: list[Effect] = []
         with self._store.transaction():
-            seen = self._seen
             for item in inputs:
                 effects += self._handle(item, now)
             effects += self._pump(now)
-            if self._seen != seen:
-                self._store.set_seen(self._seen)
-        if self._ack and self._welcomed and not self._deaf:
-            effects.append(Transmit(frames.pack_ack(self._seen, self._failed)))
-            self._ack, self._failed = False, []
-        return effects
+            self._inbox.keep()
+        return effects + self._inbox.ack()
 
     def deadline(self) -> int | None:
         """When (ms) a turn is due although nothing happens."""
@@ -177,11 +154,11 @@ class Engine:
             own.account,
             own.device,
             own.token,
-            InboxNumber(self._seen),
+            InboxNumber(self._inbox.seen),
             self._store.failed(),
             self._store.own().revision,
         )
-        return [Transmit(frames.pack_hello(hello))]
+        return [Greet(frames.pack_hello(hello))]
 
     def _lost(self, lost: Lost) -> list[Effect]:
         goodbye, error = self._goodbye, lost.error
@@ -195,12 +172,11 @@ class Engine:
         return [Tell(Disconnected(error))]
 
     def _forget_connection(self) -> None:
-        self._welcomed = self._deaf = self._ack = False
+        self._welcomed = False
         self._goodbye = None
-        self._failed = []
+        self._inbox.new_connection()
         self._lanes.clear()
         self._ready.clear()
-        self._claims.clear()
         self._room = UNDER_WAY
 
     def _frame(self, frame: ToDevice, now: int) -> list[Effect]:
@@ -213,137 +189,19 @@ class Engine:
             case _ if not self._welcomed:
                 return []
             case Envelope():
-                return self._envelope(frame, now)
+                return self._inbox.envelope(frame, now)
             case Sent():
                 return self._sent(frame)
             case Refused():
                 return self._refused(frame, now)
             case Receipt():
-                return self._receipt(frame, now)
+                return self._inbox.receipt(frame, now)
 
     def _welcome(self, frame: Welcome) -> list[Effect]:
-        effects: list[Effect] = []
-        if frame.cursor > self._seen:
-            if self._own.seen is not None:
-                effects.append(Tell(InboxGap(self._seen + 1, frame.cursor)))
-            self._seen = frame.cursor
-        if self._own.seen is None:
-            self._store.set_seen(self._seen)
-            self._own = self._store.own()
-        self._store.settle_failed(frame.cursor)
+        effects = self._inbox.welcome(frame.cursor)
         self._welcomed = True
         self._ready = dict.fromkeys(self._store.outbox.owing())
-        return [*effects, Tell(Connected(max(0, frame.head - self._seen)))]
-
-    # -- receiving -------------------------------------------------------------------------
-
-    def _envelope(self, frame: Envelope, now: int) -> list[Effect]:
-        if self._deaf:
-            return []
-        self._ack = True
-        if frame.number <= self._seen:
-            return []
-        if frame.number != self._seen + 1:
-            self._deaf = True
-            return [Reconnect(limits.RECONNECT_MIN_MS, limits.RECONNECT_MAX_MS)]
-        self._seen = frame.number
-        name = Received(frame.sender, frame.device, frame.incarnation, frame.id)
-        if frame.id <= self._store.peers.last_received(name):
-            return []
-        address = Address(frame.sender, frame.device)
-        try:
-            plaintext = self._decrypt(address, frame)
-            body = content.decode(content.unpad(plaintext))
-        except (CryptoError, Malformed, TooLarge) as error:
-            self._failed.append(frame.number)
-            self._store.settle_failed(frame.number - limits.PUSH_WINDOW)
-            self._store.add_failed(frame.number)
-            return [Tell(Undecryptable(frame.sender, frame.device, error))]
-        self._store.peers.set_received(name)
-        self._store.peers.put_device(frame.sender, frame.device, frame.incarnation)
-        effects = self._identity_changes()
-        match body:
-            case content.Text(at, text, claim):
-                effects += self._keep(frame, name, content.TEXT, text, None, at, now)
-                if claim is not None:
-                    effects += self._check_claim(frame.sender, claim)
-            case content.Read(at, marks):
-                effects += self._they_read(frame.sender, marks, min(at, now))
-            case content.Unknown(at, _, kind, data):
-                effects += self._keep(frame, name, kind, None, data, at, now)
-        return effects
-
-    def _decrypt(self, address: Address, frame: Envelope) -> bytes:
-        if frame.kind not in (MessageKind.WHISPER, MessageKind.PRE_KEY):
-            raise InvalidMessage("The envelope is of a kind this version does not open.")
-        kind = MessageKind(frame.kind)
-        plaintext = self._cipher.decrypt(address, CiphertextMessage(kind, frame.body))
-        if kind is MessageKind.PRE_KEY:
-            self.key_messages += 1
-        return plaintext
-
-    def _keep(
-        self,
-        frame: Envelope,
-        name: Received,
-        kind: int,
-        text: str | None,
-        data: bytes | None,
-        composed: int,
-        now: int,
-    ) -> list[Effect]:
-        history = self._store.history
-        peer = history.open_conversation(frame.sender)
-        key = history.add_incoming(peer.id, name, kind, text, data, composed, frame.at, now)
-        message = history.message(key)
-        assert message is not None
-        return [Tell(MessageReceived(message))]
-
-    def _check_claim(self, account: AccountId, claim: PhoneNumber) -> list[Effect]:
-        """Look up the number a peer says it has, once per connection and peer."""
-        peer = self._store.history.conversation_with(account)
-        if peer is None or peer.number is not None or account in self._claims.values():
-            return []
-        self._claims[claim] = account
-        return [WantAccount(claim)]
-
-    def _they_read(self, reader: AccountId, marks: Sequence[Mark], at: int) -> list[Effect]:
-        peer = self._store.history.conversation_with(reader)
-        if peer is None:
-            return []
-        return [
-            Tell(Read(key, peer.id, at))
-            for device, incarnation, ranges in marks
-            for lo, hi in zip(ranges[::2], ranges[1::2], strict=True)
-            for key in self._store.history.mark_outgoing(
-                peer.id, device, incarnation, lo, hi, State.READ, at
-            )
-        ]
-
-    def _receipt(self, frame: Receipt, now: int) -> list[Effect]:
-        self._store.set_revision(frame.revision)
-        peer = self._store.history.conversation_with(frame.peer)
-        if peer is None:
-            return []
-        delivered = frame.outcome is Outcome.DELIVERED
-        state = State.DELIVERED if delivered else State.EXPIRED
-        event: Callable[[int, int, int], Event] = Delivered if delivered else Expired
-        own = self._own
-        return [
-            Tell(event(key, peer.id, now))
-            for lo, hi in zip(frame.ranges[::2], frame.ranges[1::2], strict=True)
-            for key in self._store.history.mark_outgoing(
-                peer.id, own.device, own.incarnation, lo, hi, state, now
-            )
-        ]
-
-    def _identity_changes(self) -> list[Effect]:
-        effects: list[Effect] = []
-        for account, device in self._store.keys.changed:
-            peer = self._store.history.conversation_with(account)
-            effects.append(Tell(IdentityChanged(account, device, peer.id if peer else None)))
-        self._store.keys.changed.clear()
-        return effects
+        return [*effects, Tell(Connected(max(0, frame.head - self._inbox.seen)))]
 
     # -- sending ---------------------------------------------------------------------------
 
@@ -422,7 +280,7 @@ class Engine:
 
     def _account_found(self, item: AccountFound) -> list[Effect]:
         history = self._store.history
-        claimed_by = self._claims.get(item.number)
+        claimed_by = self._inbox.claims.get(item.number)
         before = history.conversation_with(item.number)
         if before is None and claimed_by != item.account:
             return []  # nobody writes to it, and who claims to have it does not
@@ -456,7 +314,7 @@ class Engine:
                 failure = error
         for device in known:
             peers.remove_device(item.account, device)
-        effects = self._identity_changes()
+        effects = self._inbox.identity_changes()
         if failure is not None:
             return effects + self._not_found(lane, Unavailable(failure.detail), now)
         if lane is not None:
@@ -465,7 +323,12 @@ class Engine:
         return effects
 
     def _keys_not_found(self, item: KeysNotFound, now: int) -> list[Effect]:
-        return self._not_found(self._lane_to(item.account), item.error, now)
+        effects = self._not_found(self._lane_to(item.account), item.error, now)
+        peer = self._store.history.conversation_with(item.account)
+        if isinstance(item.error, NotFound) and peer is not None and peer.number is not None:
+            # The account is gone; the number may be another account's by now.
+            effects.append(WantAccount(peer.number))
+        return effects
 
     def _not_found(self, lane: Lane | None, error: RaychatError, now: int) -> list[Effect]:
         if lane is None:
@@ -475,21 +338,3 @@ class Engine:
             return lane.give_up_all(error)
         lane.back_off(now)
         return []
-
-
-def read_marks(names: Sequence[Received]) -> list[list[Mark]]:
-    """Sorted names of messages as the marks of as few `read` contents as will hold them."""
-    marks = []
-    for (device, incarnation), group in groupby(names, key=lambda name: name[1:3]):
-        flat: list[MessageId] = []
-        for name in group:
-            if flat and name.id == flat[-1] + 1:
-                flat[-1] = name.id
-            else:
-                flat += (name.id, name.id)
-        step = 2 * content.MAX_RANGES
-        marks += [
-            Mark(device, incarnation, flat[at : at + step]) for at in range(0, len(flat), step)
-        ]
-    step = content.MAX_MARKS
-    return [marks[at : at + step] for at in range(0, len(marks), step)]

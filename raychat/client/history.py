@@ -205,6 +205,17 @@ class History(Rows):
         )
         return sorted(Received(peer.account, *row) for row in rows)
 
+    def unread_messages(self, conversation: int, limit: int) -> list[Message]:
+        """The received messages that have not been read, oldest first."""
+        rows = self._rows(
+            f"SELECT {_MESSAGE} FROM message JOIN conversation"  # noqa: S608
+            " ON conversation.id = message.conversation WHERE message.conversation = ?"
+            " AND outgoing = 0 AND state < 5 ORDER BY key LIMIT ?",
+            conversation,
+            limit,
+        )
+        return [_message(row) for row in rows]
+
     def unread(self, conversation: int) -> int:
         """How many received messages have not been read."""
         row = self._row(

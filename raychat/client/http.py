@@ -44,6 +44,9 @@ from raychat.ids import (
 CALL_SECONDS: Final = 20
 """Longer than the server waits for its hosts, so that its answer is the one that counts."""
 
+_SHAPE: Final = (KeyError, TypeError, ValueError, AttributeError)
+"""What taking apart an answer of another shape raises."""
+
 ANSWER_BYTES: Final = limits.HTTP_BODY_BYTES
 
 
@@ -115,7 +118,7 @@ class HttpApi:
                 int(answer["incarnation"]),
                 Secret(_bytes(answer["token"])),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except _SHAPE as error:
             raise Malformed("The server's answer to a registration is not as agreed.") from error
         if not 1 <= registered.device <= MAX_DEVICE or len(registered.token) != 32:
             raise Malformed("The server's answer to a registration is not as agreed.")
@@ -126,7 +129,7 @@ class HttpApi:
         answer = await self._call("POST", "/v1/lookup", {"number": str(number)}, caller)
         try:
             return account_id(answer["account"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except _SHAPE as error:
             raise Malformed("The server's answer to a lookup is not as agreed.") from error
 
     async def key_counts(self, caller: Caller) -> KeyCounts:
@@ -144,7 +147,7 @@ class HttpApi:
         answer = await self._call("GET", f"/v1/keys/{account_text(account)}", None, caller)
         try:
             return [_bundle(device) for device in answer["devices"]]
-        except (KeyError, TypeError, ValueError, CryptoError) as error:
+        except (*_SHAPE, CryptoError) as error:
             raise Malformed("The server's bundle of keys is not as agreed.") from error
 
     async def _call(

@@ -116,8 +116,14 @@ Input = (
 # -- effects -------------------------------------------------------------------------------
 
 
+class Greet(NamedTuple):
+    """Send the first frame of a connection."""
+
+    frame: bytes
+
+
 class Transmit(NamedTuple):
-    """Send a frame on the connection."""
+    """Send a frame on the connection, if it is still the one that was greeted on."""
 
     frame: bytes
 
@@ -160,4 +166,4 @@ class Stop(NamedTuple):
     error: RaychatError
 
 
-Effect = Transmit | Tell | Answer | WantAccount | WantKeys | Reconnect | Stop
+Effect = Greet | Transmit | Tell | Answer | WantAccount | WantKeys | Reconnect | Stop

@@ -163,7 +163,17 @@ class DeviceStore(Rows):
     def register(
         self, account: AccountId, device: DeviceId, incarnation: int, token: Secret
     ) -> None:
-        """The server knows this device now. It counts inbox and message ids anew."""
+        """The server knows this device now. It counts inbox and message ids anew.
+
+        For another account than before, peers will not know our sessions, and nothing will
+        be heard any more of what the old one sent.
+        """
+        before = self._row("SELECT account FROM own")
+        if before is not None and before[0] not in (None, account):
+            self._db.execute("UPDATE message SET id = NULL WHERE outgoing")
+            self._db.execute("DELETE FROM peer_device")
+            self._db.execute("DELETE FROM session")
+            self.keys.forget()
         self._db.execute(
             "UPDATE own SET account = ?, device = ?, incarnation = ?, token = ?, seen = NULL,"
             " revision = 0",

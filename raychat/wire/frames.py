@@ -9,7 +9,7 @@ later minor version can add some.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -220,6 +220,22 @@ def pack_receipt(revision: int, peer: bytes, outcome: int, ranges: Sequence[int]
 
 def pack_goodbye(frame: Goodbye) -> bytes:
     return _pack((21, *frame))
+
+
+def join(packed: Iterable[bytes]) -> Iterator[bytes]:
+    """Frames one after another in messages of at most the protocol's size and number."""
+    batch: list[bytes] = []
+    size = 0
+    for frame in packed:
+        if batch and (
+            size + len(frame) > limits.FRAME_BYTES or len(batch) == limits.FRAMES_PER_MESSAGE
+        ):
+            yield b"".join(batch)
+            batch, size = [], 0
+        batch.append(frame)
+        size += len(frame)
+    if batch:
+        yield b"".join(batch)
 
 
 def split(data: bytes | bytearray | memoryview) -> list[list[Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raychat.client.engine import UNDER_WAY, Engine, read_marks
+from raychat.client.engine import UNDER_WAY, Engine
 from raychat.client.events import (
     Connected,
     Delivered,
@@ -25,7 +25,8 @@ from raychat.client.events import (
 )
 from raychat.client.history import Received
 from raychat.client.model import State
-from raychat.client.signals import Arrived, Opened, Reconnect, Replaced, Tell, Tick, Transmit
+from raychat.client.reading import read_marks
+from raychat.client.signals import Arrived, Greet, Opened, Reconnect, Replaced, Tell, Tick, Transmit
 from raychat.client.store import DeviceStore
 from raychat.errors import (
     BadToken,
@@ -341,6 +342,48 @@ def test_a_device_registered_anew_with_its_file_sends_from_one(
     assert alice.texts(outgoing=False) == ["welcome back"]
 
 
+def test_a_server_that_begins_anew_is_written_to_as_before(
+    world: World, alice: Device, bob: Device
+) -> None:
+    alice.say(bob, "before")
+    world.settle()
+    for device in (alice, bob):
+        device.disconnect()
+    world.server.users.clear()
+    for device in (alice, bob):
+        device.register()
+        device.engine = Engine(device.store, lambda: 1.0)
+    alice.say(bob, "to nobody")
+    world.settle()
+    assert alice.history()[-1].state is State.FAILED
+    for text in ("one", "two"):
+        alice.say(bob, text)
+    world.settle()
+    bob.say(alice, "three")
+    world.settle()
+    assert bob.texts(outgoing=False) == ["before", "one", "two"]
+    assert alice.texts(outgoing=False) == ["three"]
+    assert [m.state for m in alice.history()][2:] == [State.DELIVERED] * 3
+    (old, new) = sorted(alice.store.history.conversations(), key=lambda each: each.id)
+    assert (old.number, new.number) == (None, bob.number)
+    assert [m.text for m in alice.history()][2:] == ["one", "two", "three"]
+
+
+def test_a_damaged_session_does_not_block_the_inbox(
+    world: World, alice: Device, bob: Device
+) -> None:
+    alice.say(bob, "one")
+    world.settle()
+    bob.say(alice, "two")
+    world.settle()
+    bob.store._db.execute("UPDATE session SET record = x'0100'")
+    bob.crash()
+    alice.say(bob, "three")
+    world.settle()
+    assert isinstance(bob.events[-1], Undecryptable)
+    assert alice.history()[-1].state is State.SENT
+
+
 def test_a_wrong_device_list_that_stays_is_tried_ever_slower(
     world: World, alice: Device, bob: Device
 ) -> None:
@@ -466,7 +509,7 @@ def test_nothing_counts_before_the_welcome(world: World, alice: Device, bob: Dev
     alice.connect()
     frame = frames.pack_envelope(1, bob.account, 1, 1, 1, NOW, 3, b"x")
     assert alice.turn(Arrived(list(frames.to_device(frame)))) == []
-    assert [type(effect) for effect in alice.turn(Opened())] == [Transmit]
+    assert [type(effect) for effect in alice.turn(Opened())] == [Greet]
 
 
 def test_read_marks_are_packed_into_few_ranges() -> None:

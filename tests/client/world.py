@@ -23,6 +23,7 @@ from raychat.client.signals import (
     Compose,
     DeviceBundle,
     Effect,
+    Greet,
     Input,
     KeysFound,
     KeysNotFound,
@@ -95,6 +96,8 @@ class Server:
 
     def __init__(self) -> None:
         self.users: dict[AccountId, ServedUser] = {}
+        self.accounts = 0
+        """How many there have ever been."""
         self.now = NOW
         self.refusals: deque[RaychatError] = deque()
         """Errors for the next messages, whatever they are."""
@@ -174,7 +177,9 @@ class Server:
     def take(self, sender: ServedUser, frame: frames.Send) -> RaychatError | None:
         if self.refusals:
             return self.refusals.popleft()
-        user = self.users[frame.to]
+        user = self.users.get(frame.to)
+        if user is None:
+            return NotFound()
         taken = user.taken.setdefault((sender.account, sender.incarnation), [])
         if frame.id > len(taken) + 1:
             return IdGap()
@@ -226,7 +231,8 @@ class Device:
             user.incarnation += 1
             user.receipts.clear()
         else:
-            account = AccountId(bytes([len(server.users) + 1]) * 16)
+            server.accounts += 1
+            account = AccountId(bytes([server.accounts]) * 16)
             user = server.users[account] = ServedUser(account, self.number)
         self.account = user.account
         with self.store.transaction():
@@ -278,7 +284,7 @@ class Device:
     def perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Transmit(frame):
+                case Greet(frame) | Transmit(frame):
                     if self.incoming is not None:
                         self.outgoing.append(frame)
                 case Tell(event):
@@ -370,7 +376,10 @@ class Device:
                     else AccountNotFound(number, self.world.http_error or NotFound())
                 )
             case WantKeys(account):
-                user = users[account]
+                user = users.get(account)
+                if user is None:
+                    self.turn(KeysNotFound(account, NotFound()))
+                    return True
                 assert user.bundle is not None
                 self.turn(
                     KeysNotFound(account, self.world.http_error)

@@ -1,0 +1,116 @@
+"""The chat, with keys typed and nothing drawn, and as plain lines."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from raychat.client.chat import Screen, converse, plain
+from raychat.client.client import Client
+from raychat.client.model import State
+from tests.client.conftest import People
+from tests.client.service import Service
+
+ALICE, BOB = "+15550001111", "+15550002222"
+
+
+@pytest.fixture
+async def both(people: People) -> AsyncIterator[tuple[Client, Client]]:
+    alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
+    async with alice, bob:
+        yield alice, bob
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 (there is nothing to wait for)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_line_typed_is_sent_and_its_mark_appears(both: tuple[Client, Client]) -> None:
+    alice, bob = both
+    with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
+        screen = Screen(alice, BOB, keys, DummyOutput())
+        running = asyncio.create_task(screen.run())
+        keys.send_text("hello")
+        keys.send_text("\r")
+        await until(lambda: any(m.state is State.DELIVERED for m in alice.history()))
+        shown = "".join(text for _, text, *_ in screen._history())
+        assert "you: hello  ✓✓" in shown
+        assert "connected" in "".join(text for _, text, *_ in screen._toolbar())
+
+        await bob.send(ALICE, "one\ntwo")
+        await until(lambda: alice.unread(BOB) == 0 and len(alice.history()) == 2)
+        await until(lambda: bob.history()[-1].state is State.READ)
+        shown = "".join(text for _, text, *_ in screen._history())
+        assert f"{BOB}: one\n" in shown
+
+        keys.send_text("first\x1b\rsecond\r")
+        await until(lambda: alice.history()[-1].text == "first\nsecond")
+        keys.send_text("\x1b[5~")  # page up
+        await until(lambda: screen._back > 0)
+        assert "back" in "".join(text for _, text, *_ in screen._toolbar())
+        assert ("[SetCursorPosition]", "") in screen._history()
+        keys.send_text("\x1b[6~")  # page down
+        await until(lambda: screen._back == 0)
+        keys.send_text("\r   \r")
+        keys.send_text("\x03")
+        await asyncio.wait_for(running, 10)
+    assert len(alice.history()) == 3
+
+
+async def test_what_goes_wrong_is_said_on_the_screen(people: People) -> None:
+    alice = await people.register(ALICE, "alice")
+    async with alice:
+        with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
+            screen = Screen(alice, "+15559999999", keys, DummyOutput())
+            running = asyncio.create_task(screen.run())
+            keys.send_text("anyone?\r")
+            await until(lambda: any("[not-found]" in text for text in screen._notices))
+            keys.send_text("x" * 40_000 + "\r")
+            await until(lambda: any("[too-large]" in text for text in screen._notices))
+            assert len(screen._buffer.text) == 40_000
+            keys.send_text("\x03")
+            await asyncio.wait_for(running, 10)
+
+
+async def test_lines_of_a_pipe_are_sent_and_what_comes_is_printed(
+    both: tuple[Client, Client],
+) -> None:
+    alice, bob = both
+    read, write = os.pipe()
+    target = io.StringIO()
+    with os.fdopen(read) as source:
+        talking = asyncio.create_task(plain(alice, BOB, source, target))
+        os.write(write, b"hello\n\n")
+        await until(lambda: [m.text for m in bob.history()] == ["hello"])
+        await bob.send(ALICE, "hi \x1b[31mred")
+        await until(lambda: "hi" in target.getvalue())
+        os.write(write, b"bye")
+        os.close(write)
+        await asyncio.wait_for(talking, 10)
+    assert [m.text for m in bob.history() if not m.outgoing] == ["hello", "bye"]
+    assert f"{BOB}: hi \ufffd[31mred" in target.getvalue()
+    await until(lambda: bob.history()[1].state is State.READ)
+
+
+async def test_without_a_connection_lines_are_kept(
+    both: tuple[Client, Client],
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    alice, _ = both
+    await service.stop()
+    await until(lambda: not alice.is_connected)
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    await converse(alice, BOB)
+    assert [m.state for m in alice.history()] == [State.QUEUED] * 2
+    assert "no connection" in capsys.readouterr().err
