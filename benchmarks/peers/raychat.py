@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -38,8 +38,8 @@ __all__ = ["RaychatServer", "RaychatWire"]
 
 START_SECONDS = 180
 STOP_SECONDS = 60
-USERS = 12_000
-"""Accounts made beforehand: more than any scenario needs."""
+GENERATIONS = 4
+"""Loads one server can bear: each has accounts of its own."""
 
 
 def account_of(user: str) -> AccountId:
@@ -60,11 +60,14 @@ class RaychatServer:
         self._users = users
         self._hosts = hosts
         self._gateways = gateways
+        self._generation = 0
+        self._last: set[str] = set()
 
     def __enter__(self) -> RaychatServer:
         self._folder = Path(tempfile.mkdtemp(prefix="raychat-bench-"))
         layout = Layout(Placement.SHARDED, self._hosts)
-        asyncio.run(_seed(self._folder / "hosts", layout, self._users))
+        names = (f"{g}/{user}" for g in range(1, GENERATIONS + 1) for user in self._users)
+        asyncio.run(_seed(self._folder / "hosts", layout, list(names)))
         command = [
             sys.executable,
             "-m",
@@ -112,11 +115,17 @@ class RaychatServer:
         """The gateways and hosts alone."""
         return [p.pid for p in self._processes.members() if "ray::" in p.command]
 
-    def wire(self, _users: Sequence[str]) -> RaychatWire:
-        return RaychatWire(self.port)
+    def wire(self, users: Sequence[str]) -> RaychatWire:
+        """A driver for these users. Message ids are counted for ever, and the generator does
+        not remember them: so each load gets accounts of its own, except one that goes on with
+        some users of the load before it (those that were offline)."""
+        if not set(users) < self._last:
+            self._generation += 1
+        self._last = set(users)
+        return RaychatWire(self.port, str(self._generation))
 
 
-async def _seed(folder: Path, layout: Layout, users: Sequence[str]) -> None:
+async def _seed(folder: Path, layout: Layout, users: Iterable[str]) -> None:
     for host in layout.fixed_hosts():
         store = SqliteStore(folder / f"{host}.db", host)
         writes = Writes()
@@ -130,10 +139,11 @@ async def _seed(folder: Path, layout: Layout, users: Sequence[str]) -> None:
 
 
 class RaychatWire:
-    """Connects devices. `source` spreads many connections over 127.0.0.x addresses."""
+    """Connects devices, spread over 127.0.0.x so that ports do not run out."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, generation: str) -> None:
         self.port = port
+        self._generation = generation
         self._opened = 0
 
     async def connect(self, user: str, handler: Handler) -> _Connection:
@@ -141,7 +151,7 @@ class RaychatWire:
         self._opened += 1
         source = f"127.0.0.{1 + self._opened // 20_000}"
         _, connection = await loop.create_connection(
-            lambda: _Connection(user, handler), "127.0.0.1", self.port, local_addr=(source, 0)
+            lambda: _Connection(self._generation, user, handler), "127.0.0.1", self.port, local_addr=(source, 0)
         )
         async with asyncio.timeout(60):
             await connection.welcome
@@ -154,8 +164,9 @@ _pack = msgpack.Packer(autoreset=True).pack
 class _Connection(asyncio.Protocol):
     """One device. Frames put together in a turn of the loop leave in one WebSocket message."""
 
-    def __init__(self, user: str, handler: Handler) -> None:
-        self._user = user
+    def __init__(self, generation: str, user: str, handler: Handler) -> None:
+        self._generation = generation
+        self._user = f"{generation}/{user}"
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self.welcome: asyncio.Future[None] = self._loop.create_future()
@@ -176,7 +187,7 @@ class _Connection(asyncio.Protocol):
     def send(self, to: str, message_id: int, payload: bytes) -> None:
         account = self._accounts.get(to)
         if account is None:
-            account = self._accounts[to] = account_of(to)
+            account = self._accounts[to] = account_of(f"{self._generation}/{to}")
             self._sent[account] = []
             self._accepted[account] = 0
         ids = self._sent[account]

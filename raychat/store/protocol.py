@@ -53,17 +53,9 @@ class Writes:
         self.owed: list[Owed] = []
         self.paid: list[int] = []
 
-    def __bool__(self) -> bool:
-        return bool(
-            self.appends
-            or self.advances
-            or self.peers
-            or self.receipts
-            or self.forgets
-            or self.devices
-            or self.owed
-            or self.paid
-        )
+    def __len__(self) -> int:
+        """How many rows are written."""
+        return sum(len(getattr(self, name)) for name in self.__slots__)
 
     def add(self, effect: Durable) -> None:
         match effect:
@@ -104,6 +96,8 @@ class InboxStore(Protocol):
     async def oldest(
         self, after: Box, boxes: int, before: int, most: int
     ) -> tuple[Box, list[tuple[AccountId, DeviceId, list[Row]]]]: ...
+
+    def next_owed(self) -> int: ...
 
     async def owed(self, after: int, most: int) -> list[Owed]: ...
 

@@ -23,9 +23,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import apsw
 import msgpack
@@ -51,6 +54,9 @@ from raychat.users.events import (
     UserRecord,
 )
 from raychat.wire.frames import Outcome
+
+T = TypeVar("T")
+A = TypeVarTuple("A")
 
 SLOT_BITS = 40
 SLOT_MASK = (1 << SLOT_BITS) - 1
@@ -89,6 +95,11 @@ MIGRATIONS = [
 CHECKPOINT_PAGES = 4_000
 """WAL pages (4 KiB) after which it is written back, in a thread beside the host."""
 
+SMALL_COMMIT = 16
+"""Writes that are made without a thread, on a disk that commits within…"""
+
+FAST_COMMIT_SECONDS = 0.002
+
 PAGE_BYTES = 1024 * 1024
 """A page of an inbox stops growing here."""
 
@@ -107,7 +118,12 @@ def _row(slot: int, frame: bytes) -> Row:
 
 
 class SqliteStore:
-    """Implements `HostStore`. Calls run where they are made: a commit is a local fsync."""
+    """Implements `HostStore`.
+
+    Reading has a connection of its own and runs where it is called. A small commit does too,
+    as long as the disk is fast: a thread would cost more than the fsync. Any other runs in a
+    thread, so that the host thinks on meanwhile. One commit at a time.
+    """
 
     def __init__(self, path: Path, name: str) -> None:
         """Open or create the file for host `name` and take it over.
@@ -119,6 +135,7 @@ class SqliteStore:
         self._lock = FileLock(path.with_suffix(".lock"))
         try:
             self._db = connect(path)
+            self._reader = connect(path)
             os.chmod(path, 0o600)
             self._db.pragma("wal_autocheckpoint", 0)
             self._db.pragma("cache_size", -32 * 1024)
@@ -130,6 +147,9 @@ class SqliteStore:
         self._owed = self._db.execute("SELECT max(sequence) FROM owed").get or 0
         self._depth = self._db.execute("SELECT count(*) FROM inbox").get
         self._wal_pages = 0
+        self._commit_seconds = 0.0
+        self._in_thread = 0
+        self._writer = ThreadPoolExecutor(1, "raychat-commit")
         self._checkpoint: asyncio.Future[None] | None = None
         self._db.set_wal_hook(self._on_wal)
 
@@ -145,7 +165,7 @@ class SqliteStore:
 
     async def load(self, accounts: Sequence[AccountId]) -> list[UserRecord]:
         """A record for each account, without devices where the account is not known here."""
-        execute = self._db.execute
+        execute = self._reader.execute
         users = []
         for account in accounts:
             devices = []
@@ -168,7 +188,7 @@ class SqliteStore:
 
     async def peers(self, keys: Sequence[PeerId]) -> list[PeerRecord | None]:
         rows = (
-            self._db.execute(
+            self._reader.execute(
                 "SELECT incarnation, last, recent FROM peer"
                 " WHERE account = ? AND sender = ? AND device = ?",
                 key,
@@ -179,7 +199,7 @@ class SqliteStore:
 
     async def receipts(self, keys: Sequence[ReceiptId]) -> list[ReceiptRecord | None]:
         rows = (
-            self._db.execute(
+            self._reader.execute(
                 "SELECT device, peer, outcome, revision, ranges FROM receipt"
                 " WHERE account = ? AND device = ? AND peer = ? AND outcome = ?",
                 key,
@@ -192,7 +212,7 @@ class SqliteStore:
         self, account: AccountId, device: DeviceId, revision: int
     ) -> list[ReceiptRecord]:
         """What a device does not know yet, oldest first."""
-        rows = self._db.execute(
+        rows = self._reader.execute(
             "SELECT device, peer, outcome, revision, ranges FROM receipt"
             " WHERE account = ? AND device = ? AND revision > ? ORDER BY revision",
             (account, device, revision),
@@ -203,7 +223,7 @@ class SqliteStore:
         """The next envelopes after a number, at most `most` and about PAGE_BYTES."""
         rows: list[Row] = []
         size = 0
-        for slot, frame in self._db.execute(
+        for slot, frame in self._reader.execute(
             "SELECT slot, frame FROM inbox WHERE slot > ? AND slot <= ? ORDER BY slot LIMIT ?",
             (box << SLOT_BITS | after, box << SLOT_BITS | SLOT_MASK, most),
         ):
@@ -219,13 +239,13 @@ class SqliteStore:
         """Walk the inboxes: from box `after` on, at most `boxes` of them, the envelopes taken
         before `before` (ms). Returns where to go on (0 after the last box)."""
         found = []
-        devices = self._db.execute(
+        devices = self._reader.execute(
             "SELECT box, account, device FROM device WHERE box > ? ORDER BY box LIMIT ?",
             (after, boxes),
         ).fetchall()
         for box, account, device in devices:
             rows: list[Row] = []
-            for slot, frame in self._db.execute(
+            for slot, frame in self._reader.execute(
                 "SELECT slot, frame FROM inbox WHERE slot BETWEEN ? AND ? ORDER BY slot LIMIT ?",
                 (box << SLOT_BITS, box << SLOT_BITS | SLOT_MASK, most),
             ):
@@ -238,7 +258,7 @@ class SqliteStore:
         return (devices[-1][0] if len(devices) == boxes else 0), found
 
     async def owed(self, after: int, most: int) -> list[Owed]:
-        rows = self._db.execute(
+        rows = self._reader.execute(
             "SELECT sequence, told FROM owed WHERE sequence > ? ORDER BY sequence LIMIT ?",
             (after, most),
         )
@@ -252,6 +272,24 @@ class SqliteStore:
 
     async def commit(self, writes: Writes) -> None:
         """All or nothing, and durable when it returns. Raises Fenced, StoreError."""
+        started = perf_counter()
+        await self._write(len(writes) <= SMALL_COMMIT, self._commit, writes)
+        self._commit_seconds += (perf_counter() - started - self._commit_seconds) / 16
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            await self._write_back()
+
+    async def _write(self, small: bool, call: Callable[[Unpack[A]], T], *args: Unpack[A]) -> T:
+        """Use the writing connection: here, or behind what its thread is at."""
+        if small and not self._in_thread and self._commit_seconds < FAST_COMMIT_SECONDS:
+            return call(*args)
+        self._in_thread += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._writer, call, *args)
+        finally:
+            self._in_thread -= 1
+
+    def _commit(self, writes: Writes) -> None:
         db = self._db
         gone = 0
         try:
@@ -315,8 +353,6 @@ class SqliteStore:
         except apsw.Error as error:
             raise StoreError(f"The store could not be written: {error}.") from error
         self._depth += len(writes.appends) - gone
-        if self._wal_pages >= CHECKPOINT_PAGES:
-            self._write_back()
 
     def next_owed(self) -> int:
         """A number for the next `Owed`; numbers only grow."""
@@ -343,6 +379,16 @@ class SqliteStore:
         Ids of one-time keys only grow: one not above the highest that was ever taken in is left
         out, so that an upload that is repeated brings no key back that somebody has already.
         """
+        await self._write(True, self._put_keys, account, device, keys, pre_keys, kyber_pre_keys)
+
+    def _put_keys(
+        self,
+        account: AccountId,
+        device: DeviceId,
+        keys: DeviceKeys | None,
+        pre_keys: Sequence[tuple[int, bytes]],
+        kyber_pre_keys: Sequence[tuple[int, bytes]],
+    ) -> None:
         with self._keys_transaction() as db:
             if keys is not None:
                 db.execute(
@@ -366,7 +412,7 @@ class SqliteStore:
                     )
 
     async def lasting_keys(self, account: AccountId, device: DeviceId) -> DeviceKeys | None:
-        row = self._db.execute(
+        row = self._reader.execute(
             "SELECT registration, identity, signed_pre_key, last_resort FROM keys"
             " WHERE account = ? AND device = ?",
             (account, device),
@@ -376,7 +422,7 @@ class SqliteStore:
     async def count_keys(self, account: AccountId, device: DeviceId) -> tuple[int, int]:
         """One-time keys left: X25519, Kyber."""
         counts = dict(
-            self._db.execute(
+            self._reader.execute(
                 "SELECT kind, count(*) FROM prekey WHERE account = ? AND device = ? GROUP BY kind",
                 (account, device),
             ).fetchall()
@@ -386,6 +432,9 @@ class SqliteStore:
     async def take_keys(self, account: AccountId) -> list[TakenKeys]:
         """Keys of every device of an account. A one-time key is given to one taker only: it
         is gone, durably, before this returns; the last-resort Kyber key is given for ever."""
+        return await self._write(True, self._take_keys, account)
+
+    def _take_keys(self, account: AccountId) -> list[TakenKeys]:
         taken = []
         with self._keys_transaction() as db:
             for device, incarnation, *keys in db.execute(
@@ -409,6 +458,9 @@ class SqliteStore:
 
     async def forget_keys(self, account: AccountId, device: DeviceId) -> None:
         """A device starts anew: nobody may be given its old keys."""
+        await self._write(True, self._forget_keys, account, device)
+
+    def _forget_keys(self, account: AccountId, device: DeviceId) -> None:
         with self._keys_transaction() as db:
             for table in ("keys", "prekey", "uploaded"):
                 db.execute(
@@ -432,22 +484,25 @@ class SqliteStore:
         self._wal_pages = pages
         return 0
 
-    def _write_back(self) -> None:
-        """Copy the WAL into the file in a thread; then, here, the little that came meanwhile,
-        so that the WAL starts over instead of growing for ever under load."""
-        if self._checkpoint is not None:
-            if not self._checkpoint.done():
-                return
+    async def _write_back(self) -> None:
+        """Copy the WAL into the file in a thread; then, behind the commits, the little that came
+        meanwhile, so that the WAL starts over instead of growing for ever under load."""
+        if self._checkpoint is None:
+            loop = asyncio.get_running_loop()
+            self._checkpoint = loop.run_in_executor(None, _checkpoint, self._path)
+        elif self._checkpoint.done():
             self._checkpoint = None
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            self._wal_pages = 0
-            return
-        loop = asyncio.get_running_loop()
-        self._checkpoint = loop.run_in_executor(None, _checkpoint, self._path)
+            await self._write(False, self._finish_write_back)
+
+    def _finish_write_back(self) -> None:
+        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._wal_pages = 0
 
     async def close(self) -> None:
         if self._checkpoint is not None:
             await asyncio.wait([self._checkpoint])
+        self._writer.shutdown()
+        self._reader.close()
         self._db.close()
         self._lock.release()
 

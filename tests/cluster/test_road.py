@@ -9,10 +9,13 @@ its âœ“ is missing, and once all is healed every message is shown and has its âœ
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,8 @@ NAMES = ("ann", "bob")
 ACCOUNTS = {"ann": AccountId(b"a" * 15 + b"\x00"), "bob": AccountId(b"b" * 15 + b"\x01")}
 HOSTS = ("host-0", "host-1")
 ONE = DeviceId(1)
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
+"""Crashes here are of processes, not of power: a file system in memory will do."""
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -64,24 +69,41 @@ def token(name: str) -> Secret:
     return Secret(sha256(name.encode()).digest())
 
 
+class Waited(Exception):
+    """What must be durable first is not."""
+
+
+class Settled(asyncio.Event):
+    """Says so at once instead of waiting: here nobody else would get to act."""
+
+    async def wait(self) -> Any:
+        if not self.is_set():
+            raise Waited
+
+
 class Crash(BaseException):
     """The process dies here."""
 
 
 class CrashingStore:
-    """A store whose next commit may kill the process before or after it is durable."""
+    """A store whose next commit may kill the process before or after it is durable, and during
+    whose commit the host may think on."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
         self.crash: str | None = None
+        self.during: Callable[[], None] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def commit(self, writes: Writes) -> None:
+        during, self.during = self.during, None
+        if during is not None:
+            during()
         if self.crash == "before":
             raise Crash
-        await self._store.commit(writes)
+        self._store._commit(writes)  # here and now, however large
         if self.crash == "after":
             raise Crash
 
@@ -131,6 +153,8 @@ class Host:
         self.store = CrashingStore(SqliteStore(self._path, self.name))
         self.links = FakeLinks()
         self.host = UserHost(self.name, self.store, self.links, LAYOUT, HostMetrics(), self._clock)
+        self.host.turns._settled = Settled()
+        self.host.turns._settled.set()
         self.delivered: dict[str, int] = {}
 
     def crash(self) -> None:
@@ -144,20 +168,36 @@ class Host:
         self.sequence += 1
         self.tails.setdefault(peer, deque()).append((self.sequence, items))
 
-    def turn(self, crash: str | None = None) -> None:
-        """Take in what the links bring and do it. Raises Crash."""
+    def take_in(self, most: int) -> None:
+        """Queue what the links bring, at most so many batches of each."""
         for peer, tail in self.tails.items():
-            link = self.links.dial(peer)
-            for sequence, items in tail:
-                if sequence > self.delivered.get(peer, 0):
-                    self.delivered[peer] = sequence
-                    self.host._on_items(link, items, sequence)
+            new = [piece for piece in tail if piece[0] > self.delivered.get(peer, 0)]
+            for sequence, items in new[:most]:
+                self.delivered[peer] = sequence
+                self.host._on_items(self.links.dial(peer), items, sequence)
+
+    def think(self) -> None:
+        turns = self.host.turns
+        with suppress(Waited):
+            while turns._queue:
+                run(turns.think())
+
+    def turn(self, crash: str | None = None) -> None:
+        """Do what has come: part of it before a commit, part while that is under way. Raises
+        Crash."""
         self.store.crash = crash
-        while self.host._work:
-            run(self.host._turn(self.host._next_work()))
-        if self.host._paid:
-            run(self.host._turn([]))
-        self.store.crash = None
+        turns = self.host.turns
+        self.take_in(1)
+
+        def meanwhile() -> None:
+            self.take_in(1_000)
+            self.think()
+
+        self.store.during = meanwhile
+        while turns.waiting:
+            self.think()
+            run(turns.commit())
+        self.store.crash = self.store.during = None
 
     def finish(self, peer: str, sequence: int) -> None:
         """The peer hears that a batch of its is dealt with, and forgets it."""
@@ -242,7 +282,7 @@ hosts = st.sampled_from(HOSTS)
 class Road(RuleBasedStateMachine):
     @initialize()
     def build(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="raychat-road-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="raychat-road-", dir=MEMORY))
         self.clock = ManualClock()
         self.hosts = {name: Host(name, self.folder / f"{name}.db", self.clock) for name in HOSTS}
         self.devices = {name: Device(name) for name in NAMES}
