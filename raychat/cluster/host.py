@@ -94,7 +94,7 @@ class UserHost:
                 while self.turns.waiting or self._requests:
                     self.turns.begin()
                     await asyncio.sleep(0.01)
-        await self.turns.stop()
+        await self.turns.stop(DRAIN_SECONDS)
         for task in (*self._tasks, *self._requests):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._requests, return_exceptions=True)
@@ -155,7 +155,7 @@ class UserHost:
             if link.unsettled > 4 * limits.LINK_WINDOW_BYTES and not self._is_host(link.name):
                 log.warning("gateway too slow, its sessions are dropped", peer=link.name)
                 self.turns.detach_all(link)
-                link.forget()
+                link.begin_anew()
 
     # -- news for other hosts --------------------------------------------------------------
 

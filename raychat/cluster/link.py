@@ -58,6 +58,7 @@ class Link:
         "_pending_bytes",
         "_scheduled",
         "_waiters",
+        "incarnation",
         "name",
         "peer_incarnation",
     )
@@ -66,6 +67,8 @@ class Link:
         self, name: str, on_items: OnItems, on_restart: OnEvent, on_room: OnEvent | None = None
     ) -> None:
         self.name = name
+        self.incarnation = b""
+        # Set once this end has begun anew; until then it is its process's.
         self.peer_incarnation = b""
         self._on_items = on_items
         self._on_restart = on_restart
@@ -133,15 +136,29 @@ class Link:
             items, size = self._pending, self._pending_bytes
             self._pending, self._pending_bytes = [], 0
             sequence = self._outgoing.add(items, size)
-            connection.write((sequence, self._incoming.done, items))
+            try:
+                connection.write((sequence, self._incoming.done, items))
+            except (OverflowError, TypeError, ValueError):
+                # What cannot be packed must not stand in everything's way for ever.
+                items[:] = filter(_can_be_packed, items)
+                log.exception("link item left out", peer=self.name)
+                connection.write((sequence, self._incoming.done, items))
         elif self._owe_done:
             connection.write((0, self._incoming.done, ()))
         self._owe_done = False
 
     def forget(self) -> None:
-        """Drop all that is on its way, as if this process were a new one to the other side."""
+        """Drop all that is on its way. For a new process at the other end."""
         self._outgoing.drop()
         self._pending, self._pending_bytes = [], 0
+
+    def begin_anew(self) -> None:
+        """Drop all that is on its way, and be a new process to the other side, which so learns
+        that something is missing."""
+        self.forget()
+        self.incarnation = os.urandom(16)
+        if self._connection is not None:
+            self._connection.abort()
 
     # -- the connection under it -----------------------------------------------------------
 
@@ -168,7 +185,9 @@ class Link:
         if self._connection is connection:
             self._connection = None
 
-    def _receive(self, message: list[Any]) -> None:
+    def _receive(self, connection: _Connection, message: list[Any]) -> None:
+        if connection is not self._connection:
+            return  # replaced since: what it still brings has been sent again over the new one
         sequence, done, items = batch.read_batch(message)
         if done:
             was_full = self.full
@@ -186,6 +205,14 @@ class Link:
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _can_be_packed(item: Item) -> bool:
+    try:
+        batch.pack(item)
+    except (OverflowError, TypeError, ValueError):
+        return False
+    return True
 
 
 class _Connection(asyncio.Protocol):
@@ -212,7 +239,7 @@ class _Connection(asyncio.Protocol):
         try:
             for message in self._splitter.feed(data):
                 if self._link is not None:
-                    self._link._receive(message)
+                    self._link._receive(self, message)
                 else:
                     self._greet(message)
         except RaychatError as error:
@@ -296,6 +323,7 @@ class _Answering(_Connection):
         assert self._transport is not None
         if self._peer is None:
             self._peer = batch.read_hello(message)
+            self._me = self._me._replace(incarnation=self._links.incarnation_to(self._peer.name))
             proof = batch.proof(self._secret, b"l", self._peer, self._me)
             known = self._links.get(self._peer.name)
             accepted = known.accepted(self._peer) if known is not None else 0
@@ -320,6 +348,11 @@ class Links:
         self._links: dict[str, Link] = {}
         self._dialers: dict[str, asyncio.Task[None]] = {}
         self._server: asyncio.AbstractServer | None = None
+
+    def incarnation_to(self, name: str) -> bytes:
+        """What this process is to another one: the same until their link begins anew."""
+        link = self._links.get(name)
+        return (link.incarnation if link is not None else b"") or self.incarnation
 
     def socket(self, name: str) -> Path:
         return self._directory / f"{name}.sock"
@@ -353,13 +386,8 @@ class Links:
         loop = asyncio.get_running_loop()
         pause = 0.01
         while True:
-            connection = _Dialing(self.name, self.incarnation, self.secret, link)
             try:
-                async with asyncio.timeout(SILENCE):
-                    await loop.create_unix_connection(
-                        lambda c=connection: c,  # type: ignore[misc]
-                        str(self.socket(link.name)),
-                    )
+                connection = link._connection or await self._dial_once(link)
             except (OSError, TimeoutError):
                 pause = min(pause * 2, limits.LINK_RETRY_MAX_MS / 1000)
             else:
@@ -368,6 +396,17 @@ class Links:
                 if loop.time() - started > 1:
                     pause = 0.01
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
+
+    async def _dial_once(self, link: Link) -> _Connection:
+        """Only while there is no connection: two hosts that dial each other need but one, and
+        each new one would end the one before."""
+        me = self.incarnation_to(link.name)
+        connection = _Dialing(self.name, me, self.secret, link)
+        async with asyncio.timeout(SILENCE):
+            await asyncio.get_running_loop().create_unix_connection(
+                lambda: connection, str(self.socket(link.name))
+            )
+        return connection
 
     def get(self, name: str) -> Link | None:
         return self._links.get(name)

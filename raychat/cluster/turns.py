@@ -139,10 +139,10 @@ class Turns:
                 if self._queue:
                     await asyncio.sleep(0)
 
-    async def stop(self) -> None:
+    async def stop(self, timeout: float) -> None:
+        """Wait (seconds) for the commit that is under way."""
         if self._committer is not None and not self._committer.done():
-            self._committer.cancel()
-            await asyncio.wait([self._committer])
+            await asyncio.wait([self._committer], timeout=timeout)
 
     # -- thinking --------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from raychat.errors import (
     Unavailable,
 )
 from raychat.gateway.server import Gateway
-from raychat.ids import PRIMARY, AccountId, DeviceId, Secret, account_id, account_text
+from raychat.ids import MAX_DEVICE, PRIMARY, AccountId, DeviceId, Secret, account_id, account_text
 
 log = structlog.get_logger("raychat.api")
 
@@ -76,10 +76,10 @@ async def _typed_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _failure(error)
     except web.HTTPRequestEntityTooLarge:
         return _failure(TooLarge(f"A body is at most {limits.HTTP_BODY_BYTES} bytes."))
-    except web.HTTPNotFound:
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
         return _failure(NotFound("There is no such call; see the protocol's table."))
-    except web.HTTPException:
-        raise
+    except web.HTTPException as error:
+        return _failure(BadRequest(error.text))
     except Exception:
         log.exception("call failed", path=request.match_info.route.resource and "known")
         return _failure(Unavailable())
@@ -88,7 +88,7 @@ async def _typed_errors(request: web.Request, handler: Handler) -> web.StreamRes
 async def _fields(request: web.Request) -> dict[str, Any]:
     try:
         body = await request.json()
-    except ValueError as error:
+    except (ValueError, LookupError, RecursionError) as error:
         raise Malformed("The body is not JSON.") from error
     if not isinstance(body, dict):
         raise Malformed("The body is a JSON object.")
@@ -120,7 +120,7 @@ def bearer(header: str | None) -> tuple[AccountId, DeviceId, Secret]:
         scheme, _, value = (header or "").partition(" ")
         account, device, token = value.split(".")
         secret = Secret(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        if scheme == "Bearer" and len(secret) == 32:
+        if scheme == "Bearer" and len(secret) == 32 and 1 <= int(device) <= MAX_DEVICE:
             return account_id(account), DeviceId(int(device)), secret
     except (ValueError, binascii.Error):
         pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 import ssl
@@ -24,8 +25,8 @@ from raychat.cluster.placement import Layout
 from raychat.errors import (
     Malformed,
     Overloaded,
-    RaychatError,
     Timeout,
+    Unavailable,
     Unsupported,
     from_code,
 )
@@ -56,12 +57,15 @@ class Gateway:
         self.name = name
         self._links = links
         self._layout = layout
+        self._fixed_hosts = frozenset(layout.fixed_hosts())
         self._metrics = metrics
         self._budget = budget or Budget()
         self._sockets: dict[int, DeviceSocket] = {}
-        self._numbers = count(1)
+        # Numbers begin at random: what a host answers to a gateway that has died must not meet a
+        # session or a request of the one that has come in its place.
+        self._numbers = count(int.from_bytes(os.urandom(6)))
         self._requests: dict[int, asyncio.Future[Any]] = {}
-        self._request_numbers = count(1)
+        self._request_numbers = count(int.from_bytes(os.urandom(6)))
         self._loop = asyncio.get_running_loop()
         self._runner: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -77,7 +81,7 @@ class Gateway:
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, ssl_context=tls, backlog=4096).start()
-        for name in self._layout.fixed_hosts():
+        for name in self._fixed_hosts:
             self._link(name)
         self._sweeper = asyncio.create_task(self._sweep())
 
@@ -110,12 +114,20 @@ class Gateway:
     # -- towards the hosts -----------------------------------------------------------------
 
     def _link(self, name: str) -> Link:
-        return self._links.get(name) or self._links.dial(name, self._make_link)
+        """The link to a host. Raises Unavailable for one that has never been there: whoever asks
+        for accounts that do not exist must not make a link for each."""
+        link = self._links.get(name)
+        if link is None:
+            if name not in self._fixed_hosts and not self._links.socket(name).exists():
+                raise Unavailable
+            link = self._links.dial(name, self._make_link)
+        return link
 
     def _make_link(self, name: str) -> Link:
         return Link(name, self._on_items, self._on_restart)
 
     def _route(self, route: Route) -> Link:
+        """Raises Unavailable."""
         link = self._link(self._layout.host_of(route.account))
         link.send(route.item, route.size)
         return link
@@ -183,9 +195,11 @@ class Gateway:
         device = self._sockets.get(number)
         if device is None or not parts or not device.open:
             return
-        if not device.send(parts[0] if len(parts) == 1 else b"".join(parts)):
-            log.info("slow reader closed")
-            device.close(Close.SLOW_READER, "slow-reader")
+        if len(parts) == 1:
+            device.send(parts[0])
+        else:
+            for message in frames.join(parts):
+                device.send(message)
 
     def _dismiss(self, device: DeviceSocket, close: int, code: str, detail: str) -> None:
         device.session.state = State.CLOSED
@@ -231,22 +245,23 @@ class Gateway:
             self._metrics.closed += 1
             route = session.detach()
             if route is not None:
-                self._route(route)
+                with contextlib.suppress(Unavailable):
+                    self._route(route)
         return response
 
     async def _read(self, response: web.WebSocketResponse, device: DeviceSocket) -> None:
         loop, session, metrics = self._loop, device.session, self._metrics
         while device.open:
             message = await response.receive()
-            device.heard = now = loop.time()
+            now = loop.time()
+            if session.state is not State.NEW:
+                device.heard = now
             kind = message.type
             if kind is WSMsgType.BINARY:
                 metrics.frames += 1
                 for effect in session.receive(message.data, now):
                     if type(effect) is Route:
-                        link = self._route(effect)
-                        if link.full:
-                            await self._wait_for(link, device)
+                        await self._take(effect, device)
                     elif type(effect) is Reply:
                         metrics.refused += 1
                         device.send(effect.frame)
@@ -259,12 +274,16 @@ class Gateway:
             elif kind is not WSMsgType.PONG:
                 break
 
-    async def _wait_for(self, link: Link, device: DeviceSocket) -> None:
-        """The host cannot keep up: read no more of this device until it has."""
+    async def _take(self, route: Route, device: DeviceSocket) -> None:
+        """Pass an item on. While its host cannot keep up, no more is read of this device."""
         try:
-            await link.room(limits.REQUEST_SECONDS)
-        except RaychatError:
+            link = self._route(route)
+            if link.full:
+                await link.room(limits.REQUEST_SECONDS)
+        except Timeout:
             self._end(device, device.session.end(Overloaded()))
+        except Unavailable as error:
+            self._end(device, device.session.end(error))
 
     def _end(self, device: DeviceSocket, end: End) -> None:
         if device.open:
@@ -281,9 +300,12 @@ class Gateway:
                 quiet = now - device.heard
                 if not device.open:
                     device.transport.abort()
-                elif device.session.state in (State.NEW, State.CLAIMING):
+                elif device.session.state is State.NEW:
                     if quiet > limits.HELLO_SECONDS:
                         self._end(device, End(Close.NO_HELLO, "timeout", "No hello came in time."))
+                elif device.session.state is State.CLAIMING:
+                    if quiet > limits.HELLO_SECONDS:
+                        self._end(device, device.session.end(Unavailable()))
                 elif quiet > limits.IDLE_SECONDS:
                     device.close(Close.GOING_AWAY, "timeout")
                 elif quiet > limits.PING_SECONDS:

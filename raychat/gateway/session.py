@@ -91,8 +91,8 @@ class Session:
         return self._hello[0] if self._hello else None
 
     def receive(self, data: bytes, now: float) -> list[Effect]:
-        """One WebSocket message of the device. What is wrong with it ends the connection; the
-        frames before it count."""
+        """One WebSocket message of the device. What is wrong with it ends the connection. The
+        frames before a wrong one count, unless the message cannot be cut into frames at all."""
         effects: list[Effect] = []
         try:
             for frame in frames.split(data):

@@ -11,8 +11,13 @@ import asyncio
 import struct
 from typing import Final
 
+import structlog
+
 from raychat import limits
 from raychat.gateway.session import Session
+from raychat.wire.frames import Close
+
+log = structlog.get_logger("raychat.gateway")
 
 BINARY: Final = 0x82
 CLOSE: Final = 0x88
@@ -41,24 +46,29 @@ class DeviceSocket:
         self.heard = now
         self.open = True
 
-    def send(self, data: bytes) -> bool:
-        """Write one binary message. False if the device reads too slowly to go on."""
-        transport = self.transport
-        transport.write(frame(BINARY, data))
-        return transport.get_write_buffer_size() <= limits.WRITE_BUDGET_BYTES
+    def send(self, data: bytes) -> None:
+        """Write one binary message."""
+        self._write(frame(BINARY, data))
 
     def ping(self) -> None:
-        self.transport.write(PING)
+        self._write(PING)
 
     def pong(self, payload: bytes) -> None:
-        self.transport.write(frame(PONG, payload))
+        self._write(frame(PONG, payload))
+
+    def _write(self, data: bytes) -> None:
+        """Write unless closed. A device that reads too slowly is closed: its inbox waits."""
+        if not self.open:
+            return
+        transport = self.transport
+        transport.write(data)
+        if transport.get_write_buffer_size() > limits.WRITE_BUDGET_BYTES:
+            log.info("slow reader closed")
+            self.close(Close.SLOW_READER, "slow-reader")
 
     def close(self, code: int, reason: str) -> None:
-        """Say why, then end. A device that does not read is not waited for."""
+        """Say why, then end when it is written; the gateway's sweep ends it if it never is."""
         if self.open:
             self.open = False
             self.transport.write(frame(CLOSE, struct.pack(">H", code) + reason.encode()[:120]))
-            if self.transport.get_write_buffer_size() > limits.WRITE_BUDGET_BYTES:
-                self.transport.abort()
-            else:
-                self.transport.close()
+            self.transport.close()

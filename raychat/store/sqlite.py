@@ -23,12 +23,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar, TypeVarTuple, Unpack
 
 import apsw
 import msgpack
@@ -54,9 +53,6 @@ from raychat.users.events import (
     UserRecord,
 )
 from raychat.wire.frames import Outcome
-
-T = TypeVar("T")
-A = TypeVarTuple("A")
 
 SLOT_BITS = 40
 SLOT_MASK = (1 << SLOT_BITS) - 1
@@ -95,10 +91,8 @@ MIGRATIONS = [
 CHECKPOINT_PAGES = 4_000
 """WAL pages (4 KiB) after which it is written back, in a thread beside the host."""
 
-SMALL_COMMIT = 16
-"""Writes that are made without a thread, on a disk that commits within…"""
-
-FAST_COMMIT_SECONDS = 0.002
+SLOW_COMMIT_SECONDS = 0.005
+"""A disk that takes longer for a commit (on average) is waited for in a thread."""
 
 PAGE_BYTES = 1024 * 1024
 """A page of an inbox stops growing here."""
@@ -120,9 +114,9 @@ def _row(slot: int, frame: bytes) -> Row:
 class SqliteStore:
     """Implements `HostStore`.
 
-    Reading has a connection of its own and runs where it is called. A small commit does too,
-    as long as the disk is fast: a thread would cost more than the fsync. Any other runs in a
-    thread, so that the host thinks on meanwhile. One commit at a time.
+    Reading has a connection of its own and runs where it is called. So does a transaction, but
+    on a slow disk its end, which waits for the disk, runs in a thread, so that the host thinks on
+    meanwhile. On a fast one handing over to a thread costs more than the fsync.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -148,7 +142,7 @@ class SqliteStore:
         self._depth = self._db.execute("SELECT count(*) FROM inbox").get
         self._wal_pages = 0
         self._commit_seconds = 0.0
-        self._in_thread = 0
+        self._writing = asyncio.Lock()
         self._writer = ThreadPoolExecutor(1, "raychat-commit")
         self._checkpoint: asyncio.Future[None] | None = None
         self._db.set_wal_hook(self._on_wal)
@@ -272,87 +266,77 @@ class SqliteStore:
 
     async def commit(self, writes: Writes) -> None:
         """All or nothing, and durable when it returns. Raises Fenced, StoreError."""
-        started = perf_counter()
-        await self._write(len(writes) <= SMALL_COMMIT, self._commit, writes)
-        self._commit_seconds += (perf_counter() - started - self._commit_seconds) / 16
-        if self._wal_pages >= CHECKPOINT_PAGES:
-            await self._write_back()
+        async with self._writing:
+            started = perf_counter()
+            with _store_errors():
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    gone = self._stage(writes)
+                    if self._commit_seconds < SLOW_COMMIT_SECONDS:
+                        self._db.execute("COMMIT")
+                    else:
+                        loop = asyncio.get_running_loop()
+                        await loop.run_in_executor(self._writer, self._db.execute, "COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            self._depth += len(writes.appends) - gone
+            self._commit_seconds += (perf_counter() - started - self._commit_seconds) / 16
+            if self._wal_pages >= CHECKPOINT_PAGES:
+                self._write_back()
 
-    async def _write(self, small: bool, call: Callable[[Unpack[A]], T], *args: Unpack[A]) -> T:
-        """Use the writing connection: here, or behind what its thread is at."""
-        if small and not self._in_thread and self._commit_seconds < FAST_COMMIT_SECONDS:
-            return call(*args)
-        self._in_thread += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._writer, call, *args)
-        finally:
-            self._in_thread -= 1
-
-    def _commit(self, writes: Writes) -> None:
+    def _stage(self, writes: Writes) -> int:
+        """Put the writes into the transaction. Returns how many envelopes leave."""
         db = self._db
         gone = 0
-        try:
-            with transaction(db):
-                self._check_epoch()
-                if writes.devices:
-                    db.executemany(
-                        "INSERT INTO device (account, device, incarnation, token_hash, cursor)"
-                        " VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT (account, device)"
-                        " DO UPDATE SET incarnation = ?3, token_hash = ?4",
-                        writes.devices,
-                    )
-                if writes.forgets:
-                    db.executemany(
-                        "DELETE FROM receipt WHERE account = ? AND device = ?", writes.forgets
-                    )
-                if writes.appends:
-                    db.executemany(
-                        "INSERT INTO inbox VALUES (?, ?)",
-                        [
-                            (box << SLOT_BITS | number, frame)
-                            for box, number, frame in writes.appends
-                        ],
-                    )
-                if writes.advances:
-                    advances = writes.advances
-                    before = db.total_changes()
-                    db.executemany(
-                        "DELETE FROM inbox WHERE slot BETWEEN ? AND ?",
-                        [
-                            (box << SLOT_BITS, box << SLOT_BITS | cursor)
-                            for box, cursor, _ in advances
-                        ],
-                    )
-                    gone = db.total_changes() - before
-                    db.executemany(
-                        "UPDATE device SET cursor = ? WHERE box = ?",
-                        [(cursor, box) for box, cursor, _ in advances],
-                    )
-                if writes.peers:
-                    db.executemany(
-                        "INSERT INTO peer VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
-                        " ON CONFLICT DO UPDATE SET incarnation = ?4, last = ?5, recent = ?6",
-                        list(writes.peers.values()),
-                    )
-                if writes.receipts:
-                    db.executemany(
-                        "INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
-                        " ON CONFLICT DO UPDATE SET revision = ?5, ranges = ?6",
-                        list(writes.receipts.values()),
-                    )
-                if writes.owed:
-                    db.executemany(
-                        "INSERT INTO owed VALUES (?, ?)",
-                        [(sequence, msgpack.packb(told)) for sequence, told in writes.owed],
-                    )
-                if writes.paid:
-                    db.executemany(
-                        "DELETE FROM owed WHERE sequence = ?", [(paid,) for paid in writes.paid]
-                    )
-        except apsw.Error as error:
-            raise StoreError(f"The store could not be written: {error}.") from error
-        self._depth += len(writes.appends) - gone
+        self._check_epoch()
+        if writes.devices:
+            db.executemany(
+                "INSERT INTO device (account, device, incarnation, token_hash, cursor)"
+                " VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT (account, device)"
+                " DO UPDATE SET incarnation = ?3, token_hash = ?4",
+                writes.devices,
+            )
+        if writes.forgets:
+            db.executemany("DELETE FROM receipt WHERE account = ? AND device = ?", writes.forgets)
+        if writes.appends:
+            db.executemany(
+                "INSERT INTO inbox VALUES (?, ?)",
+                [(box << SLOT_BITS | number, frame) for box, number, frame in writes.appends],
+            )
+        if writes.advances:
+            cursors = {box: cursor for box, cursor, _ in writes.advances}
+            before = db.total_changes()
+            db.executemany(
+                "DELETE FROM inbox WHERE slot BETWEEN ? AND ?",
+                [(box << SLOT_BITS, box << SLOT_BITS | at) for box, at in cursors.items()],
+            )
+            gone = db.total_changes() - before
+            db.executemany(
+                "UPDATE device SET cursor = ? WHERE box = ?",
+                [(cursor, box) for box, cursor in cursors.items()],
+            )
+        if writes.peers:
+            db.executemany(
+                "INSERT INTO peer VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+                " ON CONFLICT DO UPDATE SET incarnation = ?4, last = ?5, recent = ?6",
+                list(writes.peers.values()),
+            )
+        if writes.receipts:
+            db.executemany(
+                "INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+                " ON CONFLICT DO UPDATE SET revision = ?5, ranges = ?6",
+                list(writes.receipts.values()),
+            )
+        if writes.owed:
+            db.executemany(
+                "INSERT INTO owed VALUES (?, ?)",
+                [(sequence, msgpack.packb(told)) for sequence, told in writes.owed],
+            )
+        if writes.paid:
+            db.executemany("DELETE FROM owed WHERE sequence = ?", [(paid,) for paid in writes.paid])
+        return gone
 
     def next_owed(self) -> int:
         """A number for the next `Owed`; numbers only grow."""
@@ -379,17 +363,7 @@ class SqliteStore:
         Ids of one-time keys only grow: one not above the highest that was ever taken in is left
         out, so that an upload that is repeated brings no key back that somebody has already.
         """
-        await self._write(True, self._put_keys, account, device, keys, pre_keys, kyber_pre_keys)
-
-    def _put_keys(
-        self,
-        account: AccountId,
-        device: DeviceId,
-        keys: DeviceKeys | None,
-        pre_keys: Sequence[tuple[int, bytes]],
-        kyber_pre_keys: Sequence[tuple[int, bytes]],
-    ) -> None:
-        with self._keys_transaction() as db:
+        async with self._keys_transaction() as db:
             if keys is not None:
                 db.execute(
                     "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
@@ -432,11 +406,8 @@ class SqliteStore:
     async def take_keys(self, account: AccountId) -> list[TakenKeys]:
         """Keys of every device of an account. A one-time key is given to one taker only: it
         is gone, durably, before this returns; the last-resort Kyber key is given for ever."""
-        return await self._write(True, self._take_keys, account)
-
-    def _take_keys(self, account: AccountId) -> list[TakenKeys]:
         taken = []
-        with self._keys_transaction() as db:
+        async with self._keys_transaction() as db:
             for device, incarnation, *keys in db.execute(
                 "SELECT device, incarnation, registration, identity, signed_pre_key, last_resort"
                 " FROM keys JOIN device USING (account, device) WHERE account = ?",
@@ -458,25 +429,20 @@ class SqliteStore:
 
     async def forget_keys(self, account: AccountId, device: DeviceId) -> None:
         """A device starts anew: nobody may be given its old keys."""
-        await self._write(True, self._forget_keys, account, device)
-
-    def _forget_keys(self, account: AccountId, device: DeviceId) -> None:
-        with self._keys_transaction() as db:
+        async with self._keys_transaction() as db:
             for table in ("keys", "prekey", "uploaded"):
                 db.execute(
                     f"DELETE FROM {table} WHERE account = ? AND device = ?",  # noqa: S608
                     (account, device),
                 )
 
-    @contextmanager
-    def _keys_transaction(self) -> Iterator[apsw.Connection]:
+    @asynccontextmanager
+    async def _keys_transaction(self) -> AsyncIterator[apsw.Connection]:
         """A durable transaction of its own. Raises Fenced, StoreError."""
-        try:
-            with transaction(self._db):
+        async with self._writing:
+            with _store_errors(), transaction(self._db):
                 self._check_epoch()
                 yield self._db
-        except apsw.Error as error:
-            raise StoreError(f"The store could not be written: {error}.") from error
 
     # -- the write-ahead log ---------------------------------------------------------------
 
@@ -484,19 +450,16 @@ class SqliteStore:
         self._wal_pages = pages
         return 0
 
-    async def _write_back(self) -> None:
-        """Copy the WAL into the file in a thread; then, behind the commits, the little that came
+    def _write_back(self) -> None:
+        """Copy the WAL into the file in a thread; then, between two commits, the little that came
         meanwhile, so that the WAL starts over instead of growing for ever under load."""
         if self._checkpoint is None:
             loop = asyncio.get_running_loop()
             self._checkpoint = loop.run_in_executor(None, _checkpoint, self._path)
         elif self._checkpoint.done():
             self._checkpoint = None
-            await self._write(False, self._finish_write_back)
-
-    def _finish_write_back(self) -> None:
-        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        self._wal_pages = 0
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._wal_pages = 0
 
     async def close(self) -> None:
         if self._checkpoint is not None:
@@ -505,6 +468,14 @@ class SqliteStore:
         self._reader.close()
         self._db.close()
         self._lock.release()
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except apsw.Error as error:
+        raise StoreError(f"The store could not be written: {error}.") from error
 
 
 def _checkpoint(path: Path) -> None:

@@ -137,3 +137,66 @@ async def test_garbage_on_the_socket_ends_that_connection_only(pair) -> None:
     gateway.link.send(("fine",))
     await until(lambda: host.got == ["fine"])
     writer.close()
+
+
+async def test_two_processes_that_dial_each_other_settle_on_one_connection(tmp_path) -> None:
+    one, two = End("host-0", tmp_path), End("host-1", tmp_path)
+    await one.links.listen(one.make)
+    await two.links.listen(two.make)
+    one.links.dial("host-1", one.make)
+    two.links.dial("host-0", two.make)
+    await until(lambda: one.link.connected and two.link.connected)
+    await asyncio.sleep(0.1)  # the two may have met half-way
+    connections = set()
+    for number in range(50):
+        connections.add(one.link._connection)
+        one.link.send((number,))
+        two.link.send((number,))
+        await asyncio.sleep(0.005)
+    assert len(connections) == 1
+    await until(lambda: len(one.got) == len(two.got) == 50)
+    assert one.got == two.got == list(range(50))
+    await one.links.close()
+    await two.links.close()
+
+
+@pytest.mark.parametrize("item", [(2**80,), ("\ud800",), (object(),)], ids=["large", "half", "object"])
+async def test_what_cannot_be_packed_is_left_out_and_stops_nothing(pair, item) -> None:
+    host, gateway = pair
+    gateway.link.send(("before",))
+    gateway.link.send(item)
+    gateway.link.send(("behind",))
+    await until(lambda: host.got == ["before", "behind"])
+    gateway.link._connection.abort()
+    gateway.link.send(("later",))
+    await until(lambda: host.got == ["before", "behind", "later"])
+    await until(lambda: gateway.link.unsettled == 0)
+
+
+async def test_a_link_that_begins_anew_is_a_new_process_to_the_other_side(pair) -> None:
+    host, gateway = pair
+    host.link.send(("first",))
+    await until(lambda: gateway.got == ["first"])
+    gateway.link._connection._transport.pause_reading()
+    host.link.send(("dropped",))
+    await asyncio.sleep(0)
+    host.link.begin_anew()
+    host.link.send(("second",))
+    gateway.link.send(("up",))
+    await until(lambda: gateway.got[-1] == "second")
+    assert gateway.restarts == 1
+    assert host.restarts == 0
+    await until(lambda: host.got == ["up"])
+
+
+async def test_a_replaced_connection_is_not_heard(pair) -> None:
+    host, gateway = pair
+    gateway.link.send(("first",))
+    await until(lambda: host.got == ["first"])
+    old = host.link._connection
+    gateway.link._connection.abort()
+    await until(lambda: host.link.connected and host.link._connection is not old)
+    host.link._receive(old, [40, 0, [["from the dead"]]])
+    gateway.link.send(("second",))
+    await until(lambda: len(host.got) == 2)
+    assert host.got == ["first", "second"]

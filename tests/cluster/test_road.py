@@ -103,7 +103,8 @@ class CrashingStore:
             during()
         if self.crash == "before":
             raise Crash
-        self._store._commit(writes)  # here and now, however large
+        self._store._commit_seconds = 0.0
+        await self._store.commit(writes)
         if self.crash == "after":
             raise Crash
 
