@@ -43,7 +43,8 @@ def demo(*, keep: Annotated[bool, Parameter(negative=())] = False) -> int:
 
     Parameters
     ----------
-    keep: Leave the data directory behind and say where it is.
+    keep
+        Leave the data directory behind and say where it is.
     """
     console = Console()
     folder = Path(tempfile.mkdtemp(prefix="raychat-demo-"))
@@ -133,7 +134,9 @@ class _Demo:
 
     def _say(self, who: str, what: str) -> None:
         at = time.perf_counter() - self._began
-        self._console.print(f"[dim]{at:6.2f} s[/dim]  [bold]{who:<6}[/bold] {what}", highlight=False)
+        self._console.print(
+            f"[dim]{at:6.2f} s[/dim]  [bold]{who:<6}[/bold] {what}", highlight=False
+        )
 
     async def run(self) -> None:
         self._say("server", f"is up at {self._server.address['gateway']}")
@@ -193,7 +196,9 @@ class _Demo:
 
     def _show_actors(self, ann: Client, bob: Client) -> None:
         users = {f"user-{account_text(c.account)}": n for c, n in ((ann, "ann"), (bob, "bob"))}
-        table = Table("actor", "class", "process", "", title="Ray actors, as the dashboard lists them")
+        table = Table(
+            "actor", "class", "process", "", title="Ray actors, as the dashboard lists them"
+        )
         for actor in sorted(self._server.actors(), key=lambda actor: str(actor["name"])):
             table.add_row(
                 actor["name"], actor["class"], str(actor["pid"]), users.get(actor["name"], "")

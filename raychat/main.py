@@ -11,16 +11,15 @@ from raychat.errors import RaychatError
 
 
 def build() -> App:
-    from raychat import demo
+    from raychat import demo, operate
     from raychat.client import commands as person
-    from raychat.cluster import commands as operator
 
     app = App(
         name="raychat",
         help="An end-to-end encrypted messenger whose servers are actors on a Ray cluster.",
         version=__version__,
     )
-    operator.add_to(app)
+    operate.add_to(app)
     person.add_to(app)
     app.command(demo.demo)
     return app

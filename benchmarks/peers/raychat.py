@@ -151,7 +151,10 @@ class RaychatWire:
         self._opened += 1
         source = f"127.0.0.{1 + self._opened // 20_000}"
         _, connection = await loop.create_connection(
-            lambda: _Connection(self._generation, user, handler), "127.0.0.1", self.port, local_addr=(source, 0)
+            lambda: _Connection(self._generation, user, handler),
+            "127.0.0.1",
+            self.port,
+            local_addr=(source, 0),
         )
         async with asyncio.timeout(60):
             await connection.welcome

@@ -1,4 +1,4 @@
-"""The Ray actors: thin shells that give a gateway, a host or the accounts a process.
+"""The Ray actors of hosts and accounts: thin shells that give them a process.
 
 All are detached and named in namespace `raychat`, restart for ever, and never repeat a call by
 themselves (`max_task_retries=0`: a call that raised may have run). They ask for no CPU but for a
@@ -13,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import socket
-import ssl
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +21,7 @@ import ray
 import structlog
 from ray.actor import ActorHandle
 
+from raychat import limits
 from raychat.accounts.service import Accounts
 from raychat.accounts.sms import ConsoleSms
 from raychat.accounts.store import SqliteAccountStore
@@ -31,13 +30,10 @@ from raychat.cluster.host import UserHost
 from raychat.cluster.link import Links
 from raychat.cluster.placement import Layout
 from raychat.config import Placement
-from raychat.errors import Fenced, Overloaded, RaychatError, Unavailable, from_code
-from raychat.gateway.api import Api
-from raychat.gateway.server import Gateway
-from raychat.gateway.session import Budget
-from raychat.ids import AccountId, Secret, account_text
+from raychat.errors import Fenced, Overloaded, RaychatError
+from raychat.ids import AccountId, Secret
 from raychat.observe import logs
-from raychat.observe.metrics import GatewayMetrics, HostMetrics
+from raychat.observe.metrics import HostMetrics
 from raychat.observe.ray_sink import RaySink
 from raychat.store.sqlite import SqliteStore
 
@@ -47,7 +43,6 @@ NAMESPACE: Final = "raychat"
 ACCOUNTS: Final = "accounts"
 ROLES: Final = ("gateway", "host", "accounts")
 PUBLISH_SECONDS: Final = 1.0
-CALL_SECONDS: Final = 10.0
 
 
 def resource(role: str) -> str:
@@ -73,20 +68,10 @@ class Place(NamedTuple):
         return self.data / "hosts" / f"{host}.db"
 
 
-class Edge(NamedTuple):
-    """Where a gateway listens, and what it allows."""
-
-    host: str
-    port: int
-    tls_cert: Path | None
-    tls_key: Path | None
-    budget: Budget
-
-
-class _Shell:
+class Shell:
     """What all actors share: start in `__init__`, say when ready, publish metrics."""
 
-    def _begin(self, name: str, place: Place, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, name: str, place: Place, work: Coroutine[Any, Any, None]) -> None:
         logs.configure(name, place.log_level)
         self._loop = asyncio.get_event_loop()
         self._started = self._loop.create_task(self._start_or_die(work))
@@ -112,14 +97,14 @@ class _Shell:
 
 
 @ray.remote
-class HostActor(_Shell):
+class HostActor(Shell):
     """A UserHost in a process of its own."""
 
     def __init__(self, name: str, place: Place) -> None:
         self._name = name
         self._place = place
         self._metrics = HostMetrics()
-        self._begin(name, place, self._start())
+        self.begin(name, place, self._start())
 
     async def _start(self) -> None:
         store = SqliteStore(self._place.store(self._name), self._name)
@@ -144,44 +129,12 @@ class HostActor(_Shell):
 
 
 @ray.remote
-class GatewayActor(_Shell):
-    """A gateway in a process of its own; several share a port by SO_REUSEPORT."""
-
-    def __init__(self, name: str, place: Place, edge: Edge) -> None:
-        self._name = name
-        self._place = place
-        self._edge = edge
-        self._metrics = GatewayMetrics()
-        self._begin(name, place, self._start())
-
-    async def _start(self) -> None:
-        links = self._place.links(self._name)
-        self._gateway = Gateway(
-            self._name, links, self._place.layout, self._metrics, self._edge.budget
-        )
-        api = Api(self._gateway, RayRegistrar())
-        await self._gateway.start(api.app(), _listener(self._edge), _tls(self._edge))
-        self._publisher = self._loop.create_task(self._publish(RaySink("gateway", self._name)))
-
-    async def _publish(self, sink: RaySink) -> None:
-        while True:
-            await asyncio.sleep(PUBLISH_SECONDS)
-            self._metrics.publish(sink)
-
-    async def health(self) -> dict[str, Any]:
-        return self._gateway.health()
-
-    async def drain(self) -> None:
-        await self._gateway.drain()
-
-
-@ray.remote
-class AccountsActor(_Shell):
+class AccountsActor(Shell):
     """Who has which account. Few calls: registrations and lookups, never messages."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._begin(ACCOUNTS, place, self._start())
+        self.begin(ACCOUNTS, place, self._start())
 
     async def _start(self) -> None:
         data = self._place.data
@@ -217,8 +170,6 @@ class AccountsActor(_Shell):
         layout = self._place.layout
         if layout.placement is not Placement.DEDICATED:
             return
-        from raychat import limits
-
         if await self._accounts.count() > limits.DEDICATED_USERS:
             raise Overloaded("Dedicated placement is full; run with --placement sharded.")
         await host_actor(layout.host_of(account), self._place).ready.remote()
@@ -227,43 +178,7 @@ class AccountsActor(_Shell):
         await self._accounts.close()
 
 
-class RayRegistrar:
-    """The API's `Registrar`, by Ray calls to the accounts actor."""
-
-    def __init__(self) -> None:
-        self._actor: ActorHandle | None = None
-
-    async def _call(self, verb: str, *arguments: Any) -> Any:
-        try:
-            if self._actor is None:
-                self._actor = ray.get_actor(ACCOUNTS, namespace=NAMESPACE)
-            async with asyncio.timeout(CALL_SECONDS):
-                code, result = await self._actor.call.remote(verb, *arguments)
-        except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
-            self._actor = None
-            raise Unavailable from error
-        if code is not None:
-            raise from_code(code, result)
-        return result
-
-    async def start(self, number: str) -> tuple[str, int, int]:
-        registration, digits, seconds = await self._call("begin_registration", number)
-        return registration, digits, seconds
-
-    async def check(self, registration: str, code: str) -> None:
-        await self._call("check", registration, code)
-
-    async def redeem(self, registration: str) -> AccountId:
-        return AccountId(await self._call("redeem", registration))
-
-    async def lookup(self, number: str) -> AccountId:
-        return AccountId(await self._call("lookup", number))
-
-    async def ready(self, account: AccountId) -> None:
-        await self._call("ensure_host", account)
-
-
-def _options(name: str, role: str) -> dict[str, Any]:
+def options(name: str, role: str) -> dict[str, Any]:
     return {
         "name": name,
         "namespace": NAMESPACE,
@@ -278,34 +193,9 @@ def _options(name: str, role: str) -> dict[str, Any]:
     }
 
 
-def host_actor(name: str, place: Place) -> ActorHandle:
-    return HostActor.options(**_options(name, "host")).remote(name, place)  # type: ignore[attr-defined]
+def host_actor(name: str, place: Place) -> ActorHandle[Any]:
+    return HostActor.options(**options(name, "host")).remote(name, place)  # type: ignore[attr-defined,no-any-return]
 
 
-def gateway_actor(name: str, place: Place, edge: Edge) -> ActorHandle:
-    return GatewayActor.options(**_options(name, "gateway")).remote(name, place, edge)  # type: ignore[attr-defined]
-
-
-def accounts_actor(place: Place) -> ActorHandle:
-    return AccountsActor.options(**_options(ACCOUNTS, "accounts")).remote(place)  # type: ignore[attr-defined]
-
-
-def _listener(edge: Edge) -> socket.socket:
-    family = socket.AF_INET6 if ":" in edge.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((edge.host, edge.port))
-    return listener
-
-
-def _tls(edge: Edge) -> ssl.SSLContext | None:
-    if edge.tls_cert is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(edge.tls_cert, edge.tls_key)
-    return context
-
-
-__all__ = ["ACCOUNTS", "NAMESPACE", "Edge", "Place", "account_text"]
+def accounts_actor(place: Place) -> ActorHandle[Any]:
+    return AccountsActor.options(**options(ACCOUNTS, "accounts")).remote(place)  # type: ignore[attr-defined,no-any-return]

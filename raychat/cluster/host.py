@@ -125,15 +125,13 @@ class UserHost:
             match item:
                 case [Op.SEND, int(session), to, sender, device, incarnation, message, parts]:
                     reply = Session(link, session)
-                    event = Incoming(to, reply, sender, device, incarnation, message, parts)
-                    add(event)
+                    add(Incoming(to, reply, sender, device, incarnation, message, parts))
                 case [Op.ACK, int(session), account, device, upto, failed]:
-                    event = Acknowledge(account, Session(link, session), device, upto, failed)
-                    add(event)
+                    who = Session(link, session)
+                    add(Acknowledge(account, who, device, upto, failed))
                 case [Op.ATTACH, int(session), account, device, token, seen, failed, revision]:
                     who = Session(link, session)
-                    event = Attach(account, who, device, token, seen, failed, revision, (), ())
-                    add(event)
+                    add(Attach(account, who, device, token, seen, failed, revision, (), ()))
                 case [Op.DETACH, int(session), account, device]:
                     add(Detach(account, Session(link, session), device))
                 case [Op.TOLD, int(owed), account, device, incarnation, peer, outcome, lo, hi]:
@@ -190,11 +188,10 @@ class UserHost:
             if self._layout.host_of(account) != self.name:
                 raise WrongOwner
             result = await self._VERBS[verb](self, account, *arguments)
-        except RaychatError as error:
-            link.send((Op.ANSWER, number, error.code, error.detail))
-        except Exception:
-            log.exception("request failed", verb=verb)
-            error = Malformed("The request could not be carried out.")
+        except Exception as error:
+            if not isinstance(error, RaychatError):
+                log.exception("request failed", verb=verb)
+                error = Malformed("The request could not be carried out.")
             link.send((Op.ANSWER, number, error.code, error.detail))
         else:
             link.send((Op.ANSWER, number, None, result))
@@ -211,12 +208,10 @@ class UserHost:
         """A device with a new token, incarnation and keys; returns the incarnation."""
         vetted = await self._keys.vet(account, device, keys, registering=True)
         await self._store.forget_keys(account, device)  # nobody may start with the old ones
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.turns.add(
-            Register(account, device, token_hash), lambda: done.done() or done.set_result(None)
-        )
+        done = asyncio.Event()
+        self.turns.add(Register(account, device, token_hash), done.set)
         self.turns.begin()
-        await done
+        await done.wait()
         await self._keys.keep(account, device, vetted)
         return (await self.turns.user(account)).devices[device].incarnation
 

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import ray
+from ray.actor import ActorHandle
 
 from raychat.cluster import actors
-from raychat.cluster.actors import Edge, Place
+from raychat.cluster.actors import Place
 from raychat.cluster.placement import Layout
 from raychat.cluster.token import make_secret
 from raychat.config import Placement, Settings
 from raychat.database import FileLock
 from raychat.errors import NotFound, StoreError, StoreInUse
-from raychat.gateway.session import Budget
 from raychat.store.move import settle
 
 OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
@@ -41,6 +41,9 @@ SOCKET_PATH_BYTES: Final = 100
 """A Unix socket's path is at most 107 bytes."""
 
 Progress = Callable[[str], None]
+
+MakeGateway = Callable[[str, Place, Settings, int], ActorHandle[Any]]
+"""Makes a gateway actor of that name, at that port. The edge is above this room, so it is given."""
 
 
 class Address(NamedTuple):
@@ -69,8 +72,9 @@ def sockets_folder(data: Path) -> Path:
 class Server:
     """One server on this machine, from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, progress: Progress) -> None:
+    def __init__(self, settings: Settings, progress: Progress, make_gateway: MakeGateway) -> None:
         self._settings = settings
+        self._make_gateway = make_gateway
         self._progress = progress
         self._gateways: list[Any] = []
         self._hosts: list[str] = []
@@ -101,10 +105,8 @@ class Server:
         _wait([self._accounts, *hosts])
         self._hosts = layout.fixed_hosts()
         self._progress("starting gateways")
-        budget = Budget(settings.send_burst, settings.send_per_second)
-        edge = Edge(settings.host, port, settings.tls_cert, settings.tls_key, budget)
         self._gateways = [
-            actors.gateway_actor(f"gateway-{number}", place, edge)
+            self._make_gateway(f"gateway-{number}", place, settings, port)
             for number in range(settings.gateways)
         ]
         _wait(self._gateways)

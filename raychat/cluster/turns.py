@@ -260,38 +260,34 @@ class Turns:
 
     async def _learn_receipts(self, told: Iterable[Told]) -> None:
         wanted = [
-            (news.account, *news.receipt_key())
-            for news in told
-            if not self.users[news.account].knows_receipts(news.receipt_key())
+            news for news in told if not self.users[news.account].knows_receipts(news.receipt_key())
         ]
         if wanted:
-            for (account, *key), record in zip(
-                wanted, await self._store.receipts(wanted), strict=True
-            ):
-                device, peer, outcome = key
-                self.users[account].learn_receipts((device, peer, outcome), record)
+            keys = [(news.account, *news.receipt_key()) for news in wanted]
+            for news, record in zip(wanted, await self._store.receipts(keys), strict=True):
+                self.users[news.account].learn_receipts(news.receipt_key(), record)
 
     @staticmethod
     def _sort(effects: list[Effect], turn: Turn, tells: list[Told]) -> None:
         writes, out = turn.writes, turn.out
         for effect in effects:
-            kind = type(effect)
-            if kind is Append:
-                writes.appends.append(effect)
-            elif kind is Push:
-                out.append(effect)
-            elif kind is PutPeer:
-                writes.peers[effect[:3]] = effect
-            elif kind is Advance:
-                writes.advances.append(effect)
-            elif kind is Tell:
-                tells.append(effect.told)
-            elif kind is PutReceipt:
-                writes.receipts[effect[:4]] = effect
-            elif kind in (Admit, Dismiss, Fetch, Waiting):
-                out.append(effect)
-            else:
-                writes.add(effect)
+            match effect:
+                case Append():
+                    writes.appends.append(effect)
+                case Push():
+                    out.append(effect)
+                case PutPeer():
+                    writes.peers[effect[:3]] = effect
+                case Advance():
+                    writes.advances.append(effect)
+                case Tell():
+                    tells.append(effect.told)
+                case PutReceipt():
+                    writes.receipts[effect[:4]] = effect
+                case Admit() | Dismiss() | Fetch() | Waiting():
+                    out.append(effect)
+                case _:
+                    writes.add(effect)
 
     async def _tell(self, tells: list[Told], turn: Turn, now: int) -> None:
         """News of messages: to Users of this host in this very turn, to others durably owed."""
@@ -374,31 +370,31 @@ class Turns:
             user = self.users.pop(account, None)
             if user is not None:
                 lost += [d.session for d in user.devices.values() if d.session is not None]
-        for link, number in lost:
-            link.send((Op.DISMISS, number, Close.GOING_AWAY, "unavailable", "Connect again."))
+        for session in lost:
+            reason = (Close.GOING_AWAY, "unavailable", "Connect again.")
+            session.link.send((Op.DISMISS, session.number, *reason))
 
     # -- emitting --------------------------------------------------------------------------
 
     async def _emit(self, out: list[Effect]) -> None:
         fetches: list[Fetch] = []
         for effect in out:
-            kind = type(effect)
-            if kind is Push:
-                (link, number), frame, revision = effect
-                if revision:
-                    link.send((Op.RECEIPT, number, frame, revision), len(frame))
-                else:
-                    link.send((Op.DATA, number, frame), len(frame))
-            elif kind is Fetch:
-                fetches.append(effect)
-            elif kind is Admit:
-                (link, number), incarnation, frame = effect
-                link.send((Op.ADMIT, number, incarnation, frame), len(frame))
-            elif kind is Dismiss:
-                (link, number), close, code, detail = effect
-                link.send((Op.DISMISS, number, close, code, detail))
-            elif kind is Waiting:
-                self._metrics.waiting += 1
+            match effect:
+                case Push(session, frame, revision):
+                    if revision:
+                        item = (Op.RECEIPT, session.number, frame, revision)
+                        session.link.send(item, len(frame))
+                    else:
+                        session.link.send((Op.DATA, session.number, frame), len(frame))
+                case Fetch():
+                    fetches.append(effect)
+                case Admit(session, incarnation, frame):
+                    item = (Op.ADMIT, session.number, frame, incarnation)
+                    session.link.send(item, len(frame))
+                case Dismiss(session, close, code, detail):
+                    session.link.send((Op.DISMISS, session.number, close, code, detail))
+                case Waiting():
+                    self._metrics.waiting += 1
         for account, device, box, after, most in fetches:
             rows = await self._store.page(box, after, most)
             user = self.users.get(account)

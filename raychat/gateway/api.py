@@ -168,9 +168,7 @@ class Api:
         await self._registrar.ready(account)
         token = secrets.token_bytes(32)
         token_hash = sha256(token).digest()
-        incarnation = await self._gateway.request(
-            account, "register", PRIMARY, token_hash, keys
-        )
+        incarnation = await self._gateway.request(account, "register", PRIMARY, token_hash, keys)
         body = {
             "account": account_text(account),
             "device": PRIMARY,

@@ -175,13 +175,11 @@ class Gateway:
                 self._dismiss(device, *item[2:])
                 continue
             if op == 18:
-                if not device.session.admit(item[2]):
+                if not device.session.admit(item[3]):
                     continue  # attached again after the host's restart: no second welcome
-                frame = item[3]
-            else:
-                frame = item[2]
-                if op == 17:
-                    device.session.revision = item[3]
+            elif op == 17:
+                device.session.revision = item[3]
+            frame = item[2]
             waiting = out.get(number)
             if waiting is None:
                 out[number] = [frame]

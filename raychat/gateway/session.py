@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from raychat import limits
-from raychat.errors import Malformed, OutOfOrder, RaychatError, RateLimited, TooLarge, Unsupported
+from raychat.errors import Malformed, OutOfOrder, RateLimited, RaychatError, TooLarge, Unsupported
 from raychat.ids import AccountId, DeviceId, SessionId
 from raychat.wire import frames
 from raychat.wire.batch import Op
@@ -173,8 +173,7 @@ class Session:
         assert self._hello is not None
         upto, failed = frame
         account, device, _ = self._hello
-        if upto > self.acked:
-            self.acked = upto
+        self.acked = max(self.acked, upto)
         if failed:
             self._failed = (self._failed + failed)[-limits.FAILED_PER_ACK :]
         return Route(account, (4, self.number, account, device, upto, failed), 0)

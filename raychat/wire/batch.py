@@ -56,7 +56,7 @@ class Op(IntEnum):
     # host to gateway
     DATA = 16  # session, frames
     RECEIPT = 17  # session, frame, revision
-    ADMIT = 18  # session, incarnation, frame
+    ADMIT = 18  # session, frame, incarnation
     DISMISS = 19  # session, close code, error code, detail
     ANSWER = 20  # number, error code or None, result or detail
     # host to host

@@ -416,7 +416,7 @@ class Road(RuleBasedStateMachine):
         device, session = known
         current = device.session is session
         match item:
-            case [Op.ADMIT, _, incarnation, frame]:
+            case [Op.ADMIT, _, frame, incarnation]:
                 if session.admit(incarnation) and current:
                     device.down.append(frame)
             case [Op.DATA, _, frame]:

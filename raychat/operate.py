@@ -50,34 +50,50 @@ def up(
 
     Parameters
     ----------
-    port: Port of the gateways (default 8443; 0 takes a free one).
-    host: Address the gateways listen at (default 127.0.0.1).
-    data: Directory of the stores (default $XDG_DATA_HOME/raychat-server).
-    gateways: How many gateway processes share the port.
-    hosts: How many user hosts share the users (with --placement sharded).
-    placement: sharded: hosts share all users; dedicated: an actor per user.
-    tls_cert: Certificate chain (PEM); devices then connect with wss and https.
-    tls_key: Private key of the certificate (PEM).
-    dashboard: Start the Ray dashboard.
-    dashboard_port: Its port (default 8265).
-    metrics_port: Port of the Prometheus metrics (default: Ray chooses).
-    send_burst: Messages a device may send at once.
-    send_per_second: Messages a second a device may send in the long run.
-    log_level: debug, info, warning or error.
-    json_output: Print the addresses as one JSON object, and nothing else on stdout.
+    port
+        Port of the gateways (default 8443; 0 takes a free one).
+    host
+        Address the gateways listen at (default 127.0.0.1).
+    data
+        Directory of the stores (default $XDG_DATA_HOME/raychat-server).
+    gateways
+        How many gateway processes share the port.
+    hosts
+        How many user hosts share the users (with --placement sharded).
+    placement
+        sharded: hosts share all users; dedicated: an actor per user.
+    tls_cert
+        Certificate chain (PEM); devices then connect with wss and https.
+    tls_key
+        Private key of the certificate (PEM).
+    dashboard
+        Start the Ray dashboard.
+    dashboard_port
+        Its port (default 8265).
+    metrics_port
+        Port of the Prometheus metrics (default: Ray chooses).
+    send_burst
+        Messages a device may send at once.
+    send_per_second
+        Messages a second a device may send in the long run.
+    log_level
+        debug, info, warning or error.
+    json_output
+        Print the addresses as one JSON object, and nothing else on stdout.
     """
     given = {name: value for name, value in locals().items() if value is not None}
     given.pop("json_output")
     settings = Settings(**given)
     use_ray_token(settings.data.expanduser().resolve())
     from raychat.cluster.launch import Server
+    from raychat.gateway.actor import gateway_actor
 
     console = Console(stderr=json_output)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with console.status("starting") as spinner:
-        server = Server(settings, lambda text: spinner.update(f"{text} …"))
+        server = Server(settings, lambda text: spinner.update(f"{text} …"), gateway_actor)
         address = server.start()
     if json_output:
         print(json.dumps(address._asdict()), flush=True)
@@ -142,12 +158,14 @@ def status(
 
     Parameters
     ----------
-    data: Directory of the stores.
-    json_output: Print one JSON object.
+    data
+        Directory of the stores.
+    json_output
+        Print one JSON object.
     """
     from raychat.cluster.launch import running
 
-    settings = Settings(**({"data": data} if data else {}))
+    settings = Settings(data=data) if data else Settings()
     address = running(settings.data)
     health = _health(address.gateway)
     fields = {**address._asdict(), "up_seconds": round(time.time() - address.started), **health}
@@ -167,11 +185,12 @@ def down(*, data: Path | None = None) -> int:
 
     Parameters
     ----------
-    data: Directory of the stores.
+    data
+        Directory of the stores.
     """
     from raychat.cluster import launch
 
-    settings = Settings(**({"data": data} if data else {}))
+    settings = Settings(data=data) if data else Settings()
     launch.down(settings.data)
     print("stopped", file=sys.stderr)
     return 0
