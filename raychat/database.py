@@ -4,6 +4,9 @@ Every store of raychat, the server's and the device's, opens its file here. WAL 
 synchronous=FULL: a commit that has returned survives power loss. The SQLite that apsw brings
 is used because that of many distributions (3.7.0 to 3.51.2) can corrupt a WAL database when
 two connections write and checkpoint at once.
+
+Fetch what a statement gives before the next one, and keep no cursor: apsw (3.54) remembers each
+one that is released after a later one was made, and walks through them at every statement.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -90,11 +92,11 @@ def up(
 
     console = Console(stderr=json_output)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    _set_on_signals(stop)
     with console.status("starting") as spinner:
         server = Server(settings, lambda text: spinner.update(f"{text} …"), gateway_actor)
         address = server.start()
+    _set_on_signals(stop)  # Ray has put a handler of its own for SIGTERM, which just exits
     if json_output:
         print(json.dumps(address._asdict()), flush=True)
     else:
@@ -105,6 +107,11 @@ def up(
         server.stop(lambda text: spinner.update(f"{text} …"))
     console.print("stopped; everything is kept in", str(settings.data), soft_wrap=True)
     return 0
+
+
+def _set_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
 
 
 def _greet(console: Console, settings: Settings, gateway: str, dashboard: str | None) -> None:
@@ -140,8 +147,11 @@ def _tail(path: Path, stop: threading.Event, console: Console) -> None:
 
 
 def _health(gateway: str) -> dict[str, Any]:
+    """What the gateway says. As for a device, $RAYCHAT_TLS_CA names whom to believe."""
+    url = f"{gateway}/health"
     try:
-        with urllib.request.urlopen(f"{gateway}/health", timeout=5) as answer:  # noqa: S310
+        trust = ssl.create_default_context(cafile=os.environ.get("RAYCHAT_TLS_CA"))
+        with urllib.request.urlopen(url, timeout=5, context=trust) as answer:  # noqa: S310
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         return dict(json.load(error))
@@ -168,7 +178,7 @@ def status(
     settings = Settings(data=data) if data else Settings()
     address = running(settings.data)
     health = _health(address.gateway)
-    fields = {**address._asdict(), "up_seconds": round(time.time() - address.started), **health}
+    fields = {**health, **address._asdict(), "up_seconds": round(time.time() - address.started)}
     if json_output:
         print(json.dumps(fields))
     else:

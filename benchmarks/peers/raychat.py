@@ -128,13 +128,13 @@ class RaychatServer:
 async def _seed(folder: Path, layout: Layout, users: Iterable[str]) -> None:
     for host in layout.fixed_hosts():
         store = SqliteStore(folder / f"{host}.db", host)
-        writes = Writes()
-        for user in users:
-            account = account_of(user)
-            if layout.host_of(account) == host:
+        mine = [user for user in users if layout.host_of(account_of(user)) == host]
+        for at in range(0, len(mine), 1_000):
+            writes = Writes()
+            for user in mine[at : at + 1_000]:
                 token = sha256(token_of(user)).digest()
-                writes.devices.append(PutDevice(account, PRIMARY, 1, token))
-        await store.commit(writes)
+                writes.devices.append(PutDevice(account_of(user), PRIMARY, 1, token))
+            await store.commit(writes)
         await store.close()
 
 

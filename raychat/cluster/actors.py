@@ -85,6 +85,7 @@ class Shell:
         except Exception:
             log.exception("actor cannot start")
             raise
+        log.info("actor serves")
         # What is alive now stays: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()

@@ -51,7 +51,7 @@ class GatewayActor(Shell):
             self._name, links, self._place.layout, self._metrics, self._edge.budget
         )
         api = Api(self._gateway, RayRegistrar())
-        await self._gateway.start(api.app(), _listener(self._edge), _tls(self._edge))
+        await self._gateway.start(api.app(), _listener(self._edge), _tls(self._edge), api.nothing)
         self._publisher = self._loop.create_task(self._publish(RaySink("gateway", self._name)))
 
     async def _publish(self, sink: RaySink) -> None:

@@ -67,22 +67,26 @@ def _failure(error: RaychatError) -> web.Response:
     return web.json_response(body, status=status)
 
 
-@web.middleware
-async def _typed_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every failure leaves as a code and a sentence; none leaves as a stack trace."""
-    try:
-        return await handler(request)
-    except RaychatError as error:
-        return _failure(error)
-    except web.HTTPRequestEntityTooLarge:
-        return _failure(TooLarge(f"A body is at most {limits.HTTP_BODY_BYTES} bytes."))
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-        return _failure(NotFound("There is no such call; see the protocol's table."))
-    except web.HTTPException as error:
-        return _failure(BadRequest(error.text))
-    except Exception:
-        log.exception("call failed", path=request.match_info.route.resource and "known")
-        return _failure(Unavailable())
+def _typed(handler: Handler) -> Handler:
+    """Every failure of a call leaves as a code and a sentence; none leaves as a stack trace.
+
+    A wrapper and not a middleware, which would stay in memory with every WebSocket.
+    """
+
+    async def call(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except RaychatError as error:
+            return _failure(error)
+        except web.HTTPRequestEntityTooLarge:
+            return _failure(TooLarge(f"A body is at most {limits.HTTP_BODY_BYTES} bytes."))
+        except web.HTTPException as error:
+            return _failure(BadRequest(error.text))
+        except Exception:
+            log.exception("call failed", route=handler.__name__)
+            return _failure(Unavailable())
+
+    return call
 
 
 async def _fields(request: web.Request) -> dict[str, Any]:
@@ -135,15 +139,18 @@ class Api:
         self._registrar = registrar
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=limits.HTTP_BODY_BYTES, middlewares=[_typed_errors])
-        app.router.add_post("/v1/registrations", self._start)
-        app.router.add_post("/v1/registrations/{registration}/code", self._code)
-        app.router.add_post("/v1/registrations/{registration}/device", self._device)
-        app.router.add_post("/v1/lookup", self._lookup)
-        app.router.add_get("/v1/keys", self._count_keys)
-        app.router.add_put("/v1/keys", self._put_keys)
-        app.router.add_get("/v1/keys/{account}", self._bundles)
-        app.router.add_get("/health", self._health)
+        app = web.Application(client_max_size=limits.HTTP_BODY_BYTES)
+        for method, path, handler in (
+            ("POST", "/v1/registrations", self._start),
+            ("POST", "/v1/registrations/{registration}/code", self._code),
+            ("POST", "/v1/registrations/{registration}/device", self._device),
+            ("POST", "/v1/lookup", self._lookup),
+            ("GET", "/v1/keys", self._count_keys),
+            ("PUT", "/v1/keys", self._put_keys),
+            ("GET", "/v1/keys/{account}", self._bundles),
+            ("GET", "/health", self._health),
+        ):
+            app.router.add_route(method, path, _typed(handler))
         return app
 
     async def _caller(self, request: web.Request) -> tuple[AccountId, DeviceId]:
@@ -201,6 +208,11 @@ class Api:
         except ValueError as error:
             raise Malformed("An account is a UUID.") from error
         return web.json_response({"devices": await self._gateway.request(account, "bundles")})
+
+    @staticmethod
+    async def nothing(_request: web.Request) -> web.Response:
+        """Answers every path that no other call has."""
+        return _failure(NotFound("There is no such call; see the protocol's table."))
 
     async def _health(self, _request: web.Request) -> web.Response:
         health = self._gateway.health()

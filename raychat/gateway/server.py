@@ -13,6 +13,7 @@ import os
 import random
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any
 
@@ -41,6 +42,8 @@ from raychat.wire.frames import SUBPROTOCOL, Close, Goodbye, pack_goodbye
 log = structlog.get_logger("raychat.gateway")
 
 SWEEP_SECONDS = 5.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Gateway:
@@ -74,10 +77,16 @@ class Gateway:
     # -- life ------------------------------------------------------------------------------
 
     async def start(
-        self, app: web.Application, listener: socket.socket, tls: ssl.SSLContext | None
+        self,
+        app: web.Application,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None,
+        otherwise: Handler | None = None,
     ) -> None:
-        """Serve `app` (and the device socket, which is added to it) on a bound socket."""
+        """Serve on a bound socket: `app`, the device socket, `otherwise` for all other paths."""
         app.router.add_get("/v1/socket", self._serve_socket)
+        if otherwise is not None:
+            app.router.add_route("*", "/{path:.*}", otherwise)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, ssl_context=tls, backlog=4096).start()
@@ -137,7 +146,7 @@ class Gateway:
         for device in self._sockets.values():
             session = device.session
             if session.account is not None and session.state in (State.CLAIMING, State.ADMITTED):
-                route = session.attach()
+                route = session.attach(again=True)
                 if self._layout.host_of(route.account) == link.name:
                     link.send(route.item, route.size)
 
@@ -228,60 +237,63 @@ class Gateway:
         if transport is None:
             return response
         number = next(self._numbers)
-        now = self._loop.time()
+        loop, metrics = self._loop, self._metrics
+        now = loop.time()
         session = Session(SessionId(number), self._budget, now)
         device = self._sockets[number] = DeviceSocket(transport, session, now)
-        self._metrics.connects += 1
+        metrics.connects += 1
         try:
             if response.ws_protocol != SUBPROTOCOL:
                 error = Unsupported(f"Ask for the WebSocket subprotocol {SUBPROTOCOL}.")
                 self._end(device, session.end(error))
-            await self._read(response, device)
+            while device.open:
+                message = await response.receive()
+                now = loop.time()
+                if session.state is not State.NEW:
+                    device.heard = now
+                kind = message.type
+                if kind is WSMsgType.BINARY:
+                    metrics.frames += 1
+                    for effect in session.receive(message.data, now):
+                        if type(effect) is Route:
+                            link = self._take(effect, device)
+                            if link is not None and link.full:
+                                await self._wait_for(link, device)
+                        elif type(effect) is Reply:
+                            metrics.refused += 1
+                            device.send(effect.frame)
+                        elif type(effect) is End:
+                            self._end(device, effect)
+                elif kind is WSMsgType.PING:
+                    device.pong(message.data)
+                elif kind is WSMsgType.TEXT:
+                    self._end(device, session.end(Malformed("Frames are binary messages.")))
+                elif kind is not WSMsgType.PONG:
+                    break
         finally:
             device.open = False
             del self._sockets[number]
-            self._metrics.closed += 1
+            metrics.closed += 1
             route = session.detach()
             if route is not None:
                 with contextlib.suppress(Unavailable):
                     self._route(route)
         return response
 
-    async def _read(self, response: web.WebSocketResponse, device: DeviceSocket) -> None:
-        loop, session, metrics = self._loop, device.session, self._metrics
-        while device.open:
-            message = await response.receive()
-            now = loop.time()
-            if session.state is not State.NEW:
-                device.heard = now
-            kind = message.type
-            if kind is WSMsgType.BINARY:
-                metrics.frames += 1
-                for effect in session.receive(message.data, now):
-                    if type(effect) is Route:
-                        await self._take(effect, device)
-                    elif type(effect) is Reply:
-                        metrics.refused += 1
-                        device.send(effect.frame)
-                    elif type(effect) is End:
-                        self._end(device, effect)
-            elif kind is WSMsgType.PING:
-                device.pong(message.data)
-            elif kind is WSMsgType.TEXT:
-                self._end(device, session.end(Malformed("Frames are binary messages.")))
-            elif kind is not WSMsgType.PONG:
-                break
-
-    async def _take(self, route: Route, device: DeviceSocket) -> None:
-        """Pass an item on. While its host cannot keep up, no more is read of this device."""
+    def _take(self, route: Route, device: DeviceSocket) -> Link | None:
+        """Pass an item on."""
         try:
-            link = self._route(route)
-            if link.full:
-                await link.room(limits.REQUEST_SECONDS)
-        except Timeout:
-            self._end(device, device.session.end(Overloaded()))
+            return self._route(route)
         except Unavailable as error:
             self._end(device, device.session.end(error))
+            return None
+
+    async def _wait_for(self, link: Link, device: DeviceSocket) -> None:
+        """The host cannot keep up: no more is read of this device until it has."""
+        try:
+            await link.room(limits.REQUEST_SECONDS)
+        except Timeout:
+            self._end(device, device.session.end(Overloaded()))
 
     def _end(self, device: DeviceSocket, end: End) -> None:
         if device.open:

@@ -131,13 +131,13 @@ class Session:
         self._failed = list(frame.failed)
         return self.attach()
 
-    def attach(self) -> Route:
+    def attach(self, again: bool = False) -> Route:
         """What makes this session known to its User, for the first time or again."""
         assert self._hello is not None
         account, device, token_hash = self._hello
-        failed, revision = self._failed, self.revision
-        item = (Op.ATTACH, self.number, account, device, token_hash, self.acked, failed, revision)
-        return Route(account, item, 64)
+        seen, failed, revision = self.acked, self._failed, self.revision
+        who = (self.number, account, device, token_hash)
+        return Route(account, (Op.ATTACH, *who, seen, failed, revision, again), 64)
 
     def detach(self) -> Route | None:
         """What tells its User that the connection is gone."""

@@ -91,6 +91,9 @@ MIGRATIONS = [
 CHECKPOINT_PAGES = 4_000
 """WAL pages (4 KiB) after which it is written back, in a thread beside the host."""
 
+CACHE_KIB = 32 * 1024
+MMAP_BYTES = 256 * 1024 * 1024
+
 SLOW_COMMIT_SECONDS = 0.005
 """A disk that takes longer for a commit (on average) is waited for in a thread."""
 
@@ -132,7 +135,8 @@ class SqliteStore:
             self._reader = connect(path)
             os.chmod(path, 0o600)
             self._db.pragma("wal_autocheckpoint", 0)
-            self._db.pragma("cache_size", -32 * 1024)
+            self._db.pragma("cache_size", -CACHE_KIB)
+            self._reader.pragma("mmap_size", MMAP_BYTES)
             migrate(self._db, MIGRATIONS)
             self.epoch = self._take_over(name)
         except BaseException:
@@ -176,8 +180,8 @@ class SqliteStore:
                 devices.append(
                     DeviceRecord(device, box, incarnation, token_hash, cursor, max(head, cursor))
                 )
-            newest = execute("SELECT max(revision) FROM receipt WHERE account = ?", (account,))
-            users.append(UserRecord(account, newest.fetchall()[0][0] or 0, devices))
+            newest = execute("SELECT max(revision) FROM receipt WHERE account = ?", (account,)).get
+            users.append(UserRecord(account, newest or 0, devices))
         return users
 
     async def peers(self, keys: Sequence[PeerId]) -> list[PeerRecord | None]:

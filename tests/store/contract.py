@@ -145,7 +145,7 @@ class StoreContract:
     async def test_a_commit_is_all_or_nothing(self, store) -> None:
         box = await device(store)
         bad = writes(Append(box, InboxNumber(1), frame(1)), PutPeer(ME, None, ONE, 1, 1, b""))
-        with pytest.raises(Exception):  # noqa: B017, PT011
+        with pytest.raises(Exception):  # noqa: B017
             await store.commit(bad)
         assert await store.page(box, InboxNumber(0), 99) == []
         await fill(store, box, range(1, 2))
