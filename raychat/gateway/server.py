@@ -232,6 +232,9 @@ class Gateway:
             compress=False,
             max_msg_size=limits.FRAME_BYTES + 1,
         )
+        if not response.can_prepare(request).ok:
+            body = {"error": "bad-request", "detail": "A WebSocket upgrade belongs here."}
+            return web.json_response({**body, "retryable": False}, status=400)
         await response.prepare(request)
         transport = request.transport
         if transport is None:
