@@ -35,7 +35,7 @@ from raychat.ids import AccountId, Secret
 from raychat.observe import logs
 from raychat.observe.metrics import HostMetrics
 from raychat.observe.ray_sink import RaySink
-from raychat.store.sqlite import SqliteStore
+from raychat.store.sqlite import LOG_PAGES, SMALL_LOG_PAGES, SqliteStore
 
 log = structlog.get_logger("raychat.actor")
 
@@ -108,11 +108,13 @@ class HostActor(Shell):
         self.begin(name, place, self._start())
 
     async def _start(self) -> None:
-        store = SqliteStore(self._place.store(self._name), self._name)
+        dedicated = self._place.layout.placement is Placement.DEDICATED
+        pages = SMALL_LOG_PAGES if dedicated else LOG_PAGES
+        store = SqliteStore(self._place.store(self._name), self._name, pages)
         links = self._place.links(self._name)
         self._host = UserHost(self._name, store, links, self._place.layout, self._metrics)
         await self._host.start()
-        label = "user" if self._place.layout.placement is Placement.DEDICATED else self._name
+        label = "user" if dedicated else self._name
         self._publisher = self._loop.create_task(self._publish(RaySink("host", label)))
 
     async def _publish(self, sink: RaySink) -> None:

@@ -135,7 +135,10 @@ class Turns:
             while self._queue and not isinstance(self.failed, Fenced):
                 await self.think()
                 if self._committer is None or self._committer.done():
-                    self._committer = asyncio.create_task(self._commit_all())
+                    if self._store.commits_at_once:
+                        await self._commit_all()
+                    else:
+                        self._committer = asyncio.create_task(self._commit_all())
                 if self._queue:
                     await asyncio.sleep(0)
 

@@ -81,6 +81,11 @@ class InboxStore(Protocol):
 
     epoch: Epoch
 
+    @property
+    def commits_at_once(self) -> bool:
+        """Whether `commit` now runs to its end without letting anybody else run."""
+        ...
+
     async def load(self, accounts: Sequence[AccountId]) -> list[UserRecord]: ...
 
     async def peers(self, keys: Sequence[PeerId]) -> list[PeerRecord | None]: ...

@@ -151,7 +151,7 @@ class Host:
         self.start()
 
     def start(self) -> None:
-        self.store = CrashingStore(SqliteStore(self._path, self.name))
+        self.store = CrashingStore(SqliteStore(self._path, self.name, log_pages=300))
         self.links = FakeLinks()
         self.host = UserHost(self.name, self.store, self.links, LAYOUT, HostMetrics(), self._clock)
         self.host.turns._settled = Settled()
@@ -388,7 +388,7 @@ class Road(RuleBasedStateMachine):
     def attach_again(self, name: str) -> None:
         for _, session in self.sessions.values():
             if session.state in (State.CLAIMING, State.ADMITTED):
-                route = session.attach()
+                route = session.attach(again=True)
                 if LAYOUT.host_of(route.account) == name:
                     item = msgpack.unpackb(msgpack.packb(route.item))
                     self.hosts[name].give("gateway-0", [item])

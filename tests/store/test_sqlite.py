@@ -86,17 +86,34 @@ async def test_a_file_of_a_later_version_is_not_touched(opened: Opened) -> None:
     opened.store = SqliteStore(opened.path, "host-0")
 
 
-async def test_the_log_is_written_back_and_starts_over(opened: Opened, monkeypatch) -> None:
-    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 20)
-    store = opened.store
+async def test_the_log_is_written_back_and_starts_over(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "host-0.db", "host-0", log_pages=20)
     box = await device(store)
     for n in range(1, 400):
         await fill(store, box, range(n, n + 1))
         if store._checkpoint is not None:
             await store._checkpoint
-    wal = Path(f"{opened.path}-wal")
-    assert wal.stat().st_size < 60 * 4_200
+    assert (tmp_path / "host-0.db-wal").stat().st_size < 60 * 4_200
     assert len(await store.page(box, InboxNumber(0), 999)) == 399
+    await store.close()
+
+
+async def test_a_log_that_was_grown_ahead_is_read_back_after_a_crash(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "host-0.db", "host-0", log_pages=50)
+    box = await device(store)
+    await fill(store, box, range(1, 30))
+    for suffix in ("", "-wal"):
+        source = tmp_path / f"host-0.db{suffix}"
+        (tmp_path / f"copy.db{suffix}").write_bytes(source.read_bytes())
+    assert (tmp_path / "copy.db-wal").stat().st_size >= 50 * sqlite.LOG_PAGE_BYTES
+    copy = SqliteStore(tmp_path / "copy.db", "host-0", log_pages=50)
+    assert len(await copy.page(box, InboxNumber(0), 99)) == 29
+    await fill(copy, box, range(30, 40))
+    await copy.close()
+    again = SqliteStore(tmp_path / "copy.db", "host-0", log_pages=50)
+    assert len(await again.page(box, InboxNumber(0), 99)) == 39
+    await again.close()
+    await store.close()
 
 
 async def test_only_its_owner_may_read_the_file(opened: Opened) -> None:
