@@ -13,7 +13,7 @@
     │   ├── DeviceList        a message not addressed to just the recipient's devices
     │   └── BadNumber         not a phone number
     ├── Denied              who asks may not
-    │   ├── BadToken, NotRegistered, BadCode, CodeExpired
+    │   └── BadToken, NotRegistered, Replaced, BadCode, CodeExpired
     ├── Unavailable         try again later; nothing was lost       (retryable)
     │   ├── Overloaded, RateLimited, InboxFull, Fenced, WrongOwner, Timeout
     ├── NotFound            no such account, device, session
@@ -132,6 +132,11 @@ class BadToken(Denied):
 class NotRegistered(Denied):
     code = "not-registered"
     sentence = "This device is not registered yet; run `raychat register NUMBER` first."
+
+
+class Replaced(Denied):
+    code = "replaced"
+    sentence = "This device has connected elsewhere; close it there, or register this one anew."
 
 
 class BadCode(Denied):

@@ -12,6 +12,8 @@ counter       the last message id given out for each recipient
 conversation  with whom
 message       the history of both sides
 outbox        what is not acknowledged by the server; `id` and `parts` once encrypted
+sending_key   own sender keys, by distribution; sending_key_holder: the devices that have them
+sender_key    the sender keys of others
 failed        inbox numbers that could not be opened and may not be settled yet
 """
 
@@ -76,5 +78,14 @@ MIGRATIONS: Final = [
         id INTEGER, parts BLOB) STRICT;
     CREATE INDEX outbox_of_conversation ON outbox (conversation, position);
     CREATE TABLE failed (number INTEGER PRIMARY KEY) STRICT;
+    """,
+    """
+    CREATE TABLE sending_key (distribution BLOB PRIMARY KEY, record BLOB NOT NULL) STRICT;
+    CREATE TABLE sending_key_holder (
+        distribution BLOB NOT NULL, account BLOB NOT NULL, device INTEGER NOT NULL,
+        PRIMARY KEY (distribution, account, device)) STRICT, WITHOUT ROWID;
+    CREATE TABLE sender_key (
+        account BLOB NOT NULL, device INTEGER NOT NULL, distribution BLOB NOT NULL,
+        record BLOB NOT NULL, PRIMARY KEY (account, device, distribution)) STRICT;
     """,
 ]

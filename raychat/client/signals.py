@@ -11,16 +11,9 @@ from typing import Any, NamedTuple
 
 from raychat.client.events import Event
 from raychat.crypto import PreKeyBundle
-from raychat.errors import Denied, RaychatError
+from raychat.errors import RaychatError
 from raychat.ids import AccountId, DeviceId, PhoneNumber
 from raychat.wire.frames import ToDevice
-
-
-class Replaced(Denied):
-    """Another process has connected as this device."""
-
-    code = "replaced"
-    sentence = "This device has connected elsewhere; close it there, or register this one anew."
 
 
 class DeviceBundle(NamedTuple):

@@ -25,6 +25,7 @@ from raychat.client.outbox import Outbox
 from raychat.client.peers import Peers
 from raychat.client.rows import Rows
 from raychat.client.schema import MIGRATIONS
+from raychat.client.sender_keys import SqliteSenderKeyStore
 from raychat.crypto import IdentityKeyPair
 from raychat.database import FileLock, connect, migrate, transaction
 from raychat.errors import NotRegistered, StoreError, StoreInUse, StoreTooNew
@@ -78,6 +79,7 @@ class DeviceStore(Rows):
 
     def _open(self) -> None:
         self.keys = KeyStore(self._db)
+        self.sender_keys = SqliteSenderKeyStore(self._db)
         self.history = History(self._db)
         self.outbox = Outbox(self._db)
         self.peers = Peers(self._db)

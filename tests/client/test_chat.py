@@ -30,7 +30,7 @@ async def both(people: People) -> AsyncIterator[tuple[Client, Client]]:
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 (there is nothing to wait for)
+        while not true():
             await asyncio.sleep(0.01)
 
 

@@ -22,7 +22,6 @@ from raychat.client.events import (
 )
 from raychat.client.http import Registration
 from raychat.client.model import Message, State
-from raychat.client.signals import Replaced
 from raychat.errors import (
     BadCode,
     BadNumber,
@@ -31,6 +30,7 @@ from raychat.errors import (
     NotFound,
     NotRegistered,
     OutOfOrder,
+    Replaced,
     StoreError,
     StoreInUse,
     Timeout,

@@ -26,7 +26,7 @@ from raychat.client.events import (
 from raychat.client.history import Received
 from raychat.client.model import State
 from raychat.client.reading import read_marks
-from raychat.client.signals import Arrived, Greet, Opened, Reconnect, Replaced, Tell, Tick, Transmit
+from raychat.client.signals import Arrived, Greet, Opened, Reconnect, Tell, Tick, Transmit
 from raychat.client.store import DeviceStore
 from raychat.errors import (
     BadToken,
@@ -35,6 +35,7 @@ from raychat.errors import (
     NotFound,
     Overloaded,
     RateLimited,
+    Replaced,
     TooLarge,
     Unavailable,
     Unsupported,
