@@ -7,7 +7,7 @@ group rooms do, to check signatures with `PublicKey.verify`.
 
 from __future__ import annotations
 
-from raychat.crypto.cipher import SessionCipher
+from raychat.crypto.cipher import IdentityChange, Opened, SessionCipher
 from raychat.crypto.curve import KeyPair, PrivateKey, PublicKey
 from raychat.crypto.kem import KemPrivateKey, KemPublicKey
 from raychat.crypto.message import CiphertextMessage, MessageKind
@@ -33,6 +33,7 @@ from raychat.crypto.stores import (
 __all__ = [
     "CiphertextMessage",
     "Direction",
+    "IdentityChange",
     "IdentityKeyPair",
     "IdentityStore",
     "KemPrivateKey",
@@ -42,6 +43,7 @@ __all__ = [
     "KyberPreKeyStore",
     "MemoryStore",
     "MessageKind",
+    "Opened",
     "PreKey",
     "PreKeyBundle",
     "PreKeyStore",

@@ -16,6 +16,8 @@ is the part that concerns one pair of devices.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from raychat.crypto.curve import PublicKey
 from raychat.crypto.message import (
     CiphertextMessage,
@@ -29,7 +31,6 @@ from raychat.crypto.session import SessionRecord, SessionState
 from raychat.crypto.stores import Direction, ProtocolStore
 from raychat.errors import (
     CryptoError,
-    DuplicateMessage,
     InvalidMessage,
     NoSession,
     StaleSession,
@@ -38,6 +39,25 @@ from raychat.errors import (
 )
 from raychat.ids import Address
 from raychat.limits import CIPHERTEXT_BYTES
+
+
+class IdentityChange(NamedTuple):
+    """A peer device has another identity key than before: it was installed anew, or someone
+    stands in between. The person should be told, and may compare safety numbers."""
+
+    address: Address
+    before: PublicKey
+    now: PublicKey
+
+
+class Opened(NamedTuple):
+    """A decrypted message, and the change of identity that came with it."""
+
+    plaintext: bytes
+    identity_change: IdentityChange | None = None
+
+    def __repr__(self) -> str:
+        return f"Opened({len(self.plaintext)} bytes, {self.identity_change})"
 
 
 class SessionCipher:
@@ -52,9 +72,12 @@ class SessionCipher:
         current = self._record(address).current
         return current is not None and not current.is_stale(now)
 
-    def process_bundle(self, address: Address, bundle: PreKeyBundle, now: int) -> None:
+    def process_bundle(
+        self, address: Address, bundle: PreKeyBundle, now: int
+    ) -> IdentityChange | None:
         """Start a session with the device a bundle came from; it becomes the current one.
 
+        Returns what is to be shown to the person, if the device had another key before.
         Raises UntrustedIdentity, BadSignature, InvalidKey.
         """
         self._check_trust(address, bundle.identity_key, Direction.SENDING)
@@ -62,8 +85,9 @@ class SessionCipher:
             self._store.identity_key_pair(), self._store.registration_id(), bundle, now
         )
         record = self._record(address)
-        self._store.save_identity(address, bundle.identity_key)
+        change = self._saved_identity(address, bundle.identity_key)
         self._store.store_session(address, record.begun(state))
+        return change
 
     def end_session(self, address: Address) -> None:
         """Send nothing more in the current session; messages under way can still be read."""
@@ -98,6 +122,10 @@ class SessionCipher:
         what it needs is not here (any more), UntrustedIdentity if the peer's key changed, and
         another CryptoError if the message is not in order.
         """
+        return self.open(address, message).plaintext
+
+    def open(self, address: Address, message: CiphertextMessage) -> Opened:
+        """As `decrypt`; also tells of a new identity key that the store has accepted."""
         if message.kind == MessageKind.PRE_KEY:
             return self._decrypt_pre_key(address, PreKeySignalMessage.parse(message.body))
         if message.kind == MessageKind.WHISPER:
@@ -120,27 +148,23 @@ class SessionCipher:
         )
         return CiphertextMessage(MessageKind.PRE_KEY, first.to_bytes())
 
-    def _decrypt_whisper(self, address: Address, message: SignalMessage) -> bytes:
-        """Try the current session, then the archived ones, newest first."""
+    def _decrypt_whisper(self, address: Address, message: SignalMessage) -> Opened:
         message.check_addresses(address, self._local)
         record = self._record(address)
-        failure: CryptoError = NoSession()
-        for place, before in record.sessions():
+        failure: CryptoError | None = None
+        for place, before, allowance in record.candidates(message.ratchet_key):
             state = before.copy()
             try:
-                plaintext = state.decrypt(message)
-            except DuplicateMessage:
-                raise
+                plaintext = state.decrypt(message, allowance)
             except CryptoError as error:
-                if isinstance(failure, NoSession):
-                    failure = error
+                failure = failure or error
                 continue
             self._check_trust(address, state.remote_identity, Direction.RECEIVING)
             self._store.store_session(address, record.updated(place, state))
-            return plaintext
-        raise failure
+            return Opened(plaintext)
+        raise failure or NoSession()
 
-    def _decrypt_pre_key(self, address: Address, outer: PreKeySignalMessage) -> bytes:
+    def _decrypt_pre_key(self, address: Address, outer: PreKeySignalMessage) -> Opened:
         outer.message.check_addresses(address, self._local)
         self._check_trust(address, outer.identity_key, Direction.RECEIVING)
         record = self._record(address)
@@ -152,7 +176,7 @@ class SessionCipher:
             state = before.copy()
             plaintext = state.decrypt(outer.message)
             self._store.store_session(address, record.updated(place, state))
-            return plaintext
+            return Opened(plaintext)
         state = self._responded(outer)
         plaintext = state.decrypt(outer.message)
         # First, since it may still refuse.
@@ -161,9 +185,9 @@ class SessionCipher:
         )
         if outer.pre_key_id is not None:
             self._store.remove_pre_key(outer.pre_key_id)
-        self._store.save_identity(address, outer.identity_key)
+        change = self._saved_identity(address, outer.identity_key)
         self._store.store_session(address, record.begun(state))
-        return plaintext
+        return Opened(plaintext, change)
 
     def _responded(self, outer: PreKeySignalMessage) -> SessionState:
         store = self._store
@@ -181,6 +205,11 @@ class SessionCipher:
 
     def _record(self, address: Address) -> SessionRecord:
         return self._store.load_session(address) or SessionRecord()
+
+    def _saved_identity(self, address: Address, key: PublicKey) -> IdentityChange | None:
+        before = self._store.load_identity(address)
+        replaced = self._store.save_identity(address, key)
+        return IdentityChange(address, before, key) if replaced and before is not None else None
 
     def _check_trust(self, address: Address, key: PublicKey, direction: Direction) -> None:
         if not self._store.is_trusted(address, key, direction):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from nacl.bindings import (
@@ -35,6 +36,8 @@ PREFIX: Final = 5
 PUBLIC_BYTES: Final = 33
 PRIVATE_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
+KNOWN_KEYS: Final = 1_024
+"""Public keys whose Edwards form is kept."""
 
 _P: Final = 2**255 - 19
 # 2^256 - 2: keeps the nonce hash apart from every other hash of the scheme (XEdDSA, 2.5).
@@ -57,7 +60,7 @@ class PublicKey:
         Stricter than RFC 8032: keys and nonces of small order are refused, since with them
         one signature fits many messages.
         """
-        y = self._edwards_y()
+        y = _edwards_y(self.data)
         if y is None or len(signature) != SIGNATURE_BYTES:
             raise BadSignature
         top = signature[63]
@@ -75,20 +78,26 @@ class PublicKey:
         the same DH results, so it must not serve as the name of a session.
         """
         u = int.from_bytes(self.data[1:], "little")
-        y = self._edwards_y()
+        y = _edwards_y(self.data)
         if u >= _P or y is None:
             return False
         return crypto_core_ed25519_is_valid_point(y.to_bytes(32, "little"))
 
-    def _edwards_y(self) -> int | None:
-        """y = (u - 1) / (u + 1) mod p; None for u = -1, which has no y."""
-        u = int.from_bytes(self.data[1:], "little") & (2**255 - 1)
-        if (u + 1) % _P == 0:
-            return None
-        return (u - 1) * pow(u + 1, -1, _P) % _P
-
     def __repr__(self) -> str:
         return f"PublicKey({self.data[1:5].hex()}…)"
+
+
+@lru_cache(KNOWN_KEYS)
+def _edwards_y(data: bytes) -> int | None:
+    """y = (u - 1) / (u + 1) mod p of a public key; None for u = -1, which has no y.
+
+    The inversion takes longer than the rest of a verification's Python, and a peer's key
+    verifies many messages. What is kept is public.
+    """
+    u = int.from_bytes(data[1:], "little") & (2**255 - 1)
+    if (u + 1) % _P == 0:
+        return None
+    return (u - 1) * pow(u + 1, -1, _P) % _P
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -6,8 +6,7 @@ one-time keys, EK the initiator's base key and SS the Kyber secret, both sides c
 
     FF * 32 | DH(IKa, SPKb) | DH(EKa, IKb) | DH(EKa, SPKb) [| DH(EKa, OPKb)] | SS
 
-and derive 96 bytes: root key, chain key, authentication key of the post-quantum ratchet. A
-peer without that ratchet uses the first 64 of the same bytes.
+and derive 96 bytes: root key, chain key, authentication key of the post-quantum ratchet.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _DISCONTINUITY: Final = b"\xff" * 32
 
 
 class SharedSecrets(NamedTuple):
-    """The outcome, 32 bytes each. `pq_auth` seeds the post-quantum ratchet, if there is one."""
+    """The outcome, 32 bytes each. `pq_auth` seeds the post-quantum ratchet."""
 
     root: bytes
     chain: bytes

@@ -16,9 +16,9 @@ import enum
 import hmac
 from typing import Final, NamedTuple, Self
 
-from raychat.crypto.curve import PublicKey
+from raychat.crypto.curve import PUBLIC_BYTES, PublicKey
 from raychat.crypto.kem import CIPHERTEXT_BYTES as KYBER_BYTES
-from raychat.crypto.protobuf import bytes_field, number_field, parse
+from raychat.crypto.protobuf import LENGTH, VARINT, bytes_field, number_field, parse, varint
 from raychat.errors import BadMac, InvalidKey, InvalidMessage, LegacyVersion, UnknownVersion
 from raychat.ids import Address
 from raychat.limits import CIPHERTEXT_BYTES
@@ -27,6 +27,19 @@ VERSION: Final = 4
 MAC_BYTES: Final = 8
 
 _VERSION_BYTE: Final = bytes((VERSION << 4 | 4,))
+# What stands before each field of a SignalMessage, made once since it is written so often.
+_TAGS: Final = {
+    field: varint(field << 3 | kind)
+    for field, kind in (
+        (1, LENGTH),
+        (2, VARINT),
+        (3, VARINT),
+        (4, LENGTH),
+        (5, LENGTH),
+        (6, LENGTH),
+    )
+}
+_BEFORE_KEY: Final = _VERSION_BYTE + _TAGS[1] + varint(PUBLIC_BYTES)
 _SIGNAL_NUMBERS: Final = frozenset((2, 3))
 _SIGNAL_STRINGS: Final = frozenset((1, 4, 5, 6))
 _PRE_KEY_NUMBERS: Final = frozenset((1, 5, 6, 7))
@@ -75,17 +88,14 @@ class SignalMessage(NamedTuple):
         receiver: PublicKey,
     ) -> Self:
         """Write the message and its MAC. An empty `pq_ratchet` or `addresses` is left out."""
-        content = (
-            _VERSION_BYTE
-            + bytes_field(1, ratchet_key.data)
-            + number_field(2, counter)
-            + number_field(3, previous_counter)
-            + bytes_field(4, ciphertext)
-        )
+        parts = [_BEFORE_KEY, ratchet_key.data, _TAGS[2], varint(counter)]
+        parts += (_TAGS[3], varint(previous_counter))
+        parts += (_TAGS[4], varint(len(ciphertext)), ciphertext)
         if pq_ratchet:
-            content += bytes_field(5, pq_ratchet)
+            parts += (_TAGS[5], varint(len(pq_ratchet)), pq_ratchet)
         if addresses:
-            content += bytes_field(6, addresses)
+            parts += (_TAGS[6], varint(len(addresses)), addresses)
+        content = b"".join(parts)
         body = content + _mac(mac_key, sender, receiver, content)
         return cls(ratchet_key, counter, previous_counter, ciphertext, pq_ratchet, addresses, body)
 

@@ -9,12 +9,13 @@ and labels of Signal's messages:
 
 Choices within the specification:
 
-* A new ratchet key pair is made when sending, not when receiving (section 8.5): a private key
-  then lives for a shorter time, and reading many messages costs one DH less per turn.
+* A new ratchet key pair is made when a message of a new chain has been read and found genuine
+  (`prepare`), as section 3.5 has it. Deferring it until we send (section 8.5) would shorten its
+  life a little, and double the time it takes to encrypt the first message of every turn.
 * For a skipped message its *seed* is kept, since the salt of its message key may only be known
   when it comes. 2,000 seeds per chain, the oldest dropped first (section 8.4).
-* A message may be 25,000 ahead of its chain, for every peer. That bounds the work a forged
-  counter can cause to 25,000 HMACs.
+* A message may be 25,000 ahead of its chain, for every peer (also for another device of the
+  same account). That bounds the work a forged counter can cause to 25,000 HMACs.
 
 Objects are cheap to copy: chains and seeds are immutable and only their holder changes, which
 is how a trial decryption is undone.
@@ -24,28 +25,28 @@ from __future__ import annotations
 
 import hmac
 import struct
-from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, NewType, Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
-from raychat.crypto.curve import KeyPair, PrivateKey, PublicKey
+from raychat.crypto.curve import PREFIX, KeyPair, PrivateKey, PublicKey
 from raychat.crypto.kdf import hkdf
+from raychat.crypto.skipped import ENTRY_BYTES, NO_KEYS, SkippedKeys, entry
 from raychat.errors import DuplicateMessage, InvalidMessage, TooFarAhead
 from raychat.limits import RECEIVER_CHAINS, SKIP_AHEAD, SKIPPED_KEYS
 
 _BLOCK: Final = 16
 _LAST_COUNTER: Final = 0xFFFF_FFFF
-_ENTRY: Final = 4 + 32
 
 # Stored form: root, previous counter, whether there is a sender chain, number of receiver chains.
 _HEAD: Final = struct.Struct(">32sI?B")
 # Ratchet private and public key, chain key, counter.
 _SENDER: Final = struct.Struct(">32s33s32sI")
-# Ratchet public key, chain key, counter, number of skipped seeds (which follow).
+# Ratchet public key, chain key, counter, number of skipped seeds, which follow. `Ratchet.read`
+# relies on where the first and the last of these are.
 _RECEIVER: Final = struct.Struct(">33s32sIH")
 
 
@@ -99,39 +100,8 @@ class ChainKey(NamedTuple):
         return f"ChainKey(counter={self.counter})"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class SkippedSeeds:
-    """Seeds of messages that have not come yet, in the form they are stored in.
-
-    `data` is a row of entries (counter u32, seed 32 bytes) in rising order of the counter, so
-    that loading costs nothing and looking one up is a binary search.
-    """
-
-    data: bytes = b""
-
-    def __len__(self) -> int:
-        return len(self.data) // _ENTRY
-
-    def added(self, entries: bytes) -> SkippedSeeds:
-        """With more entries at the end; the oldest give way beyond the limit."""
-        return SkippedSeeds((self.data + entries)[-SKIPPED_KEYS * _ENTRY :])
-
-    def taken(self, counter: int) -> tuple[bytes, SkippedSeeds] | None:
-        """The seed of message `counter` and the rest without it; None if it is not here."""
-        place = bisect_left(range(len(self)), counter, key=self._counter) * _ENTRY
-        entry = self.data[place : place + _ENTRY]
-        if entry[:4] != counter.to_bytes(4, "big"):
-            return None
-        return entry[4:], SkippedSeeds(self.data[:place] + self.data[place + _ENTRY :])
-
-    def _counter(self, place: int) -> int:
-        return int.from_bytes(self.data[place * _ENTRY : place * _ENTRY + 4], "big")
-
-    def __repr__(self) -> str:
-        return f"SkippedSeeds({len(self)})"
-
-
-_NO_SEEDS: Final = SkippedSeeds()
+StoredChain = NewType("StoredChain", bytes)
+"""A ReceiverChain as bytes, which begin with its ratchet key."""
 
 
 class ReceiverChain(NamedTuple):
@@ -139,13 +109,13 @@ class ReceiverChain(NamedTuple):
 
     ratchet_key: PublicKey
     chain: ChainKey
-    skipped: SkippedSeeds = _NO_SEEDS
+    skipped: SkippedKeys = NO_KEYS
 
-    def taken(self, counter: int) -> tuple[bytes, ReceiverChain]:
+    def taken(self, counter: int, most: int = SKIP_AHEAD) -> tuple[bytes, ReceiverChain]:
         """The seed of message `counter`, and the chain from which it can't be had again.
 
         Raises DuplicateMessage if it was taken before (or its seed dropped), TooFarAhead if
-        it is more than SKIP_AHEAD messages ahead.
+        it is more than `most` messages ahead.
         """
         chain = self.chain
         ahead = counter - chain.counter
@@ -155,7 +125,7 @@ class ReceiverChain(NamedTuple):
                 raise DuplicateMessage
             seed, rest = found
             return seed, self._replace(skipped=rest)
-        if ahead > SKIP_AHEAD:
+        if ahead > most:
             raise TooFarAhead
         skipped = self.skipped
         if ahead:
@@ -164,10 +134,21 @@ class ReceiverChain(NamedTuple):
                 chain = chain.next()
             entries = []
             while chain.counter < counter:
-                entries.append(chain.counter.to_bytes(4, "big") + chain.seed())
+                entries.append(entry(chain.counter, chain.seed()))
                 chain = chain.next()
             skipped = skipped.added(b"".join(entries))
         return chain.seed(), ReceiverChain(self.ratchet_key, chain.next(), skipped)
+
+    def to_bytes(self) -> StoredChain:
+        ratchet_key, (key, counter), skipped = self
+        head = _RECEIVER.pack(ratchet_key.data, key, counter, len(skipped))
+        return StoredChain(head + skipped.data)
+
+    @classmethod
+    def from_bytes(cls, data: StoredChain) -> Self:
+        public, key, counter, count = _RECEIVER.unpack_from(data)
+        skipped = SkippedKeys(data[_RECEIVER.size :]) if count else NO_KEYS
+        return cls(PublicKey(public), ChainKey(key, counter), skipped)
 
     def __repr__(self) -> str:
         return f"ReceiverChain({self.ratchet_key}, {self.chain}, {self.skipped})"
@@ -196,19 +177,21 @@ class Outgoing(NamedTuple):
 class Ratchet:
     """The state of one side.
 
-    `sender` is None from the moment a new ratchet key of the peer was taken up until we send
-    again: the last of `receivers`, newest last, is then the key to answer to.
+    `sender` is None from the moment a new ratchet key of the peer was taken up until `prepare`:
+    the last of `receivers`, newest last, is then the key to answer to. They are kept as they
+    are stored, since a message needs at most one of them.
     """
 
     root: bytes
     sender: SenderChain | None
-    receivers: tuple[ReceiverChain, ...]
+    receivers: tuple[StoredChain, ...]
     previous_counter: int = 0
 
     @classmethod
     def initiator(cls, root: bytes, chain: bytes, their_signed_pre_key: PublicKey) -> Self:
         """Ready to send, by a first ratchet step towards the peer's signed pre-key."""
-        return cls(root, None, (ReceiverChain(their_signed_pre_key, ChainKey(chain, 0)),))
+        first = ReceiverChain(their_signed_pre_key, ChainKey(chain, 0))
+        return cls(root, None, (first.to_bytes(),))
 
     @classmethod
     def responder(cls, root: bytes, chain: bytes, signed_pre_key: KeyPair) -> Self:
@@ -220,27 +203,37 @@ class Ratchet:
 
     def send(self) -> Outgoing:
         """Step to the next message to send. Raises TooFarAhead at the end of a chain."""
-        sender = self.sender
-        if sender is None:
-            pair = KeyPair.generate()
-            self.root, chain = self._step(pair, self.receivers[-1].ratchet_key)
-            sender = SenderChain(pair, chain)
+        sender = self.sender or self.prepare()
         chain = sender.chain
         if chain.counter == _LAST_COUNTER:
             raise TooFarAhead("The chain is used up; start a new session.")
         self.sender = SenderChain(sender.pair, chain.next())
         return Outgoing(sender.pair.public, chain.counter, self.previous_counter, chain.seed())
 
-    def receive(self, ratchet_key: PublicKey, counter: int) -> bytes:
+    def prepare(self) -> SenderChain:
+        """Make the key pair for our next chain, unless it is there."""
+        if self.sender is None:
+            pair = KeyPair.generate()
+            theirs = ReceiverChain.from_bytes(self.receivers[-1]).ratchet_key
+            self.root, chain = self._step(pair, theirs)
+            self.sender = SenderChain(pair, chain)
+        return self.sender
+
+    def knows(self, ratchet_key: PublicKey) -> bool:
+        """Whether messages under this key have been received. If so they belong here only."""
+        return any(stored.startswith(ratchet_key.data) for stored in self.receivers)
+
+    def receive(self, ratchet_key: PublicKey, counter: int, most: int = SKIP_AHEAD) -> bytes:
         """Step to a received message and return its seed; afterwards it can't be had again.
 
-        Raises DuplicateMessage, TooFarAhead, InvalidMessage or InvalidKey, and may then have
-        changed: call it on a copy.
+        `most` is how many messages it may skip. Raises DuplicateMessage, TooFarAhead,
+        InvalidMessage or InvalidKey, and may then have changed: call it on a copy.
         """
-        for place, receiver in enumerate(self.receivers):
-            if receiver.ratchet_key == ratchet_key:
-                seed, after = receiver.taken(counter)
-                self.receivers = (*self.receivers[:place], after, *self.receivers[place + 1 :])
+        receivers = self.receivers
+        for place, stored in enumerate(receivers):
+            if stored.startswith(ratchet_key.data):
+                seed, after = ReceiverChain.from_bytes(stored).taken(counter, most)
+                self.receivers = (*receivers[:place], after.to_bytes(), *receivers[place + 1 :])
                 return seed
         if self.sender is None:
             # The peer answers to a ratchet key of ours, and it has seen none since its last.
@@ -248,8 +241,8 @@ class Ratchet:
         self.root, chain = self._step(self.sender.pair, ratchet_key)
         self.previous_counter = max(self.sender.chain.counter - 1, 0)
         self.sender = None
-        seed, after = ReceiverChain(ratchet_key, chain).taken(counter)
-        self.receivers = (*self.receivers[1 - RECEIVER_CHAINS :], after)
+        seed, after = ReceiverChain(ratchet_key, chain).taken(counter, most)
+        self.receivers = (*receivers[1 - RECEIVER_CHAINS :], after.to_bytes())
         return seed
 
     def _step(self, ours: KeyPair, theirs: PublicKey) -> tuple[bytes, ChainKey]:
@@ -266,10 +259,7 @@ class Ratchet:
             parts.append(
                 _SENDER.pack(pair.private.data, pair.public.data, chain.key, chain.counter)
             )
-        for ratchet_key, chain, skipped in self.receivers:
-            parts.append(_RECEIVER.pack(ratchet_key.data, chain.key, chain.counter, len(skipped)))
-            parts.append(skipped.data)
-        return b"".join(parts)
+        return b"".join((*parts, *self.receivers))
 
     @classmethod
     def read(cls, data: bytes, at: int) -> tuple[Self, int]:
@@ -287,15 +277,15 @@ class Ratchet:
             sender = SenderChain(pair, ChainKey(key, counter))
         receivers = []
         for _ in range(chains):
-            public, key, counter, count = _RECEIVER.unpack_from(data, at)
-            at += _RECEIVER.size
-            end = at + count * _ENTRY
-            skipped = SkippedSeeds(data[at:end])
-            if len(skipped) != count:
-                raise struct.error("the skipped seeds are cut off")
-            at = end
-            receivers.append(ReceiverChain(PublicKey(public), ChainKey(key, counter), skipped))
+            start, at = at, at + _RECEIVER.size
+            at += ENTRY_BYTES * int.from_bytes(data[at - 2 : at], "big")
+            if at > len(data) or data[start] != PREFIX:
+                raise struct.error("a chain is cut off")
+            receivers.append(StoredChain(data[start:at]))
+        if sender is None and not receivers:
+            raise struct.error("there is neither a key to send nor one to answer to")
         return cls(root, sender, tuple(receivers), previous_counter), at
 
     def __repr__(self) -> str:
-        return f"Ratchet({self.sender}, receivers={list(self.receivers)})"
+        receivers = [ReceiverChain.from_bytes(stored) for stored in self.receivers]
+        return f"Ratchet({self.sender}, {receivers=})"

@@ -1,10 +1,10 @@
 """A session with one peer device, and the record of all sessions with it.
 
-Specifications: "The Double Ratchet Algorithm", revision 3, section 7 (integration with
-PQXDH); "The Sesame Algorithm", revision 2, section 3, for the active session and the inactive
-ones kept beside it. Two devices that write first at the same moment start two
-sessions; the receiver of a message makes its session the current one, so both sides end up
-in the same one.
+Specifications: "The Double Ratchet Algorithm", revision 3, section 6 (the Triple Ratchet: the
+keys of a message come from both ratchets) and section 7 (integration with PQXDH); "The Sesame
+Algorithm", revision 2, section 3, for the active session and the inactive ones kept beside it.
+Two devices that write first at the same moment start two sessions; the receiver of a message
+makes its session the current one, so both sides end up in the same one.
 
 A `SessionState` changes as it is used; work on a copy. A `SessionRecord` never changes: its
 methods return a new one. Both are stored as bytes of this module's own format, laid out in
@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Self
 
 from raychat.crypto import handshake
 from raychat.crypto.curve import KeyPair, PublicKey
@@ -25,10 +25,13 @@ from raychat.crypto.kem import KemPrivateKey
 from raychat.crypto.message import PreKeySignalMessage, SignalMessage
 from raychat.crypto.prekeys import IdentityKeyPair, PreKeyBundle
 from raychat.crypto.ratchet import MessageKeys, Ratchet
+from raychat.crypto.spqr import PostQuantumRatchet
 from raychat.errors import InvalidKey, StoreError, StoreTooNew
-from raychat.limits import ARCHIVED_SESSIONS, UNACKED_SESSION_DAYS
+from raychat.limits import ARCHIVED_SESSIONS, SKIP_AHEAD, UNACKED_SESSION_DAYS
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+# Its sessions had no post-quantum ratchet. They are not read on: a new session is begun.
+_FORMAT_WITHOUT_PQ: Final = 1
 _DAY_MS: Final = 86_400_000
 _SIZE: Final = struct.Struct(">I")
 # Base key, local and remote identity, local and remote registration id, bytes of the
@@ -38,26 +41,6 @@ _HEAD: Final = struct.Struct(">33s33s33sIII?")
 # Creation in milliseconds, one-time key id and whether there is one, signed and Kyber key id,
 # Kyber ciphertext.
 _PENDING: Final = struct.Struct(f">QI?II{KYBER_BYTES}s")
-
-
-class PostQuantumRatchet(Protocol):
-    """The second ratchet of "The Triple Ratchet" (Double Ratchet, revision 3, section 6).
-
-    It gives a salt for each message's keys and has a field of its own in the message. A
-    session without it sends no such field, ignores one it gets, and uses no salt.
-    """
-
-    def copy(self) -> PostQuantumRatchet: ...
-
-    def send(self) -> tuple[bytes, bytes | None]:
-        """The field of the next message, and its salt."""
-        ...
-
-    def receive(self, field: bytes) -> bytes | None:
-        """Take up a received field; the salt of its message. Raises InvalidMessage."""
-        ...
-
-    def to_bytes(self) -> bytes: ...
 
 
 class PendingPreKey(NamedTuple):
@@ -80,8 +63,8 @@ class SessionState:
     local_registration_id: int
     remote_registration_id: int
     ratchet: Ratchet
+    pq: PostQuantumRatchet
     pending: PendingPreKey | None = None
-    pq: PostQuantumRatchet | None = None
 
     @classmethod
     def initiate(
@@ -97,6 +80,7 @@ class SessionState:
             local_registration_id=registration_id,
             remote_registration_id=bundle.registration_id,
             ratchet=Ratchet.initiator(secrets.root, secrets.chain, bundle.signed_pre_key),
+            pq=PostQuantumRatchet.initiator(secrets.pq_auth),
             pending=PendingPreKey(
                 now,
                 bundle.pre_key_id,
@@ -136,6 +120,7 @@ class SessionState:
             local_registration_id=registration_id,
             remote_registration_id=first.registration_id,
             ratchet=Ratchet.responder(secrets.root, secrets.chain, signed_pre_key),
+            pq=PostQuantumRatchet.responder(secrets.pq_auth),
         )
 
     def copy(self) -> SessionState:
@@ -146,8 +131,8 @@ class SessionState:
             self.local_registration_id,
             self.remote_registration_id,
             self.ratchet.copy(),
+            self.pq,
             self.pending,
-            self.pq and self.pq.copy(),
         )
 
     def is_stale(self, now: int) -> bool:
@@ -157,7 +142,7 @@ class SessionState:
 
     def encrypt(self, plaintext: bytes, addresses: bytes) -> SignalMessage:
         """The next message. Raises TooFarAhead when the chain is used up."""
-        pq_field, pq_salt = self.pq.send() if self.pq else (b"", None)
+        self.pq, pq_field, pq_salt = self.pq.send()
         step = self.ratchet.send()
         keys = MessageKeys.derive(step.seed, pq_salt)
         return SignalMessage.seal(
@@ -172,22 +157,23 @@ class SessionState:
             receiver=self.remote_identity,
         )
 
-    def decrypt(self, message: SignalMessage) -> bytes:
-        """The plaintext. Raises what Ratchet.receive does, BadMac or InvalidMessage.
+    def decrypt(self, message: SignalMessage, most: int = SKIP_AHEAD) -> bytes:
+        """The plaintext of a message that skips at most `most` others.
 
-        After an error the state is of no more use, since it may have half changed: call it on
-        a copy.
+        Raises what the `receive` of both ratchets does, BadMac or InvalidMessage. After an
+        error the state is of no more use, since it may have half changed: call it on a copy.
         """
-        seed = self.ratchet.receive(message.ratchet_key, message.counter)
-        pq_salt = self.pq.receive(message.pq_ratchet) if self.pq else None
+        seed = self.ratchet.receive(message.ratchet_key, message.counter, most)
+        self.pq, pq_salt = self.pq.receive(message.pq_ratchet, most)
         keys = MessageKeys.derive(seed, pq_salt)
         message.verify(keys.mac, self.remote_identity, self.local_identity)
         plaintext = keys.decrypt(message.ciphertext)
+        self.ratchet.prepare()
         self.pending = None
         return plaintext
 
     def to_bytes(self) -> bytes:
-        pq = self.pq.to_bytes() if self.pq else b""
+        pq = self.pq.to_bytes()
         pending = b""
         if self.pending is not None:
             created, pre_key_id, signed_id, kyber_id, ciphertext = self.pending
@@ -220,8 +206,7 @@ class SessionState:
                 pending = PendingPreKey(
                     created, one_time if has_one_time else None, signed, kyber, ciphertext
                 )
-            # No session with a post-quantum state has ever been stored.
-            if pq_size or at != len(data):
+            if at + pq_size != len(data):
                 raise StoreError("A stored session is damaged.")
             return cls(
                 PublicKey(base),
@@ -230,13 +215,15 @@ class SessionState:
                 local_id,
                 remote_id,
                 ratchet,
+                PostQuantumRatchet.from_bytes(data[at:]),
                 pending,
             )
         except (struct.error, InvalidKey):
             raise StoreError("A stored session is damaged.") from None
 
     def __repr__(self) -> str:
-        return f"SessionState({self.base_key}, {self.ratchet}, pending={self.pending is not None})"
+        pending = self.pending is not None
+        return f"SessionState({self.base_key}, {self.ratchet}, {self.pq}, pending={pending})"
 
 
 class SessionRecord:
@@ -269,10 +256,39 @@ class SessionRecord:
 
     def find(self, base_key: PublicKey) -> tuple[int, SessionState] | None:
         """The session that was begun with this base key."""
-        for place, state in self.sessions():
-            if state.base_key == base_key:
-                return place, state
+        current = self.current
+        if current is not None and current.base_key == base_key:
+            return 0, current
+        for place, data in enumerate(self._archived(), start=1):
+            if data.startswith(base_key.data):
+                return place, SessionState.from_bytes(data)
         return None
+
+    def candidates(self, ratchet_key: PublicKey) -> Iterator[tuple[int, SessionState, int]]:
+        """The sessions a message under `ratchet_key` may belong to: place, state, allowance.
+
+        The allowance is how many messages it may skip. A session that has received under the
+        key before is the only candidate. Otherwise the message begins a new chain in one of
+        them, and only trying tells in which. A forged counter can make each trial as long as
+        the allowance, so the archived sessions share one: all trials together cost no more than
+        two, however many sessions there are.
+        """
+        current = self.current
+        if current is not None and current.ratchet.knows(ratchet_key):
+            yield 0, current, SKIP_AHEAD
+            return
+        archived = self._archived()
+        if ratchet_key.data in self._archive:
+            for place, data in enumerate(archived, start=1):
+                if ratchet_key.data in data:
+                    state = SessionState.from_bytes(data)
+                    if state.ratchet.knows(ratchet_key):
+                        yield place, state, SKIP_AHEAD
+                        return
+        if current is not None:
+            yield 0, current, SKIP_AHEAD
+        for place, data in enumerate(archived, start=1):
+            yield place, SessionState.from_bytes(data), SKIP_AHEAD // len(archived)
 
     def begun(self, state: SessionState) -> SessionRecord:
         """With a new session as the current one, the one before archived."""
@@ -311,6 +327,8 @@ class SessionRecord:
         """Raises StoreError; what is damaged further inside may show only when it is used."""
         if data and data[0] > _FORMAT:
             raise StoreTooNew
+        if data and data[0] == _FORMAT_WITHOUT_PQ:
+            return cls()
         if len(data) < 1 + _SIZE.size or data[0] != _FORMAT:
             raise StoreError("A stored session record is damaged.")
         start = 1 + _SIZE.size

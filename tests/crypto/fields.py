@@ -27,10 +27,29 @@ def flipped(data: bytes, at: int, bit: int = 0) -> bytes:
 
 
 def signal_corruptions(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """A SignalMessage with one bit flipped, once in each field and in the MAC."""
+    """A SignalMessage with one bit flipped, once in each field and in the MAC.
+
+    Field 5 has fields of its own, each of which is damaged too.
+    """
     for number, start, end in fields(body[:-8], 1):
         yield f"field {number}", flipped(body, (start + end) // 2)
+        if number == 5:
+            for name, at in braid_parts(body, start, end):
+                yield f"field 5, {name}", flipped(body, at)
     yield "mac", flipped(body, len(body) - 1)
+
+
+def braid_parts(body: bytes, start: int, end: int) -> Iterator[tuple[str, int]]:
+    """The offset of a byte in each part of the post-quantum ratchet's field."""
+    yield "version", start
+    _, at = read_varint(body, start + 1)
+    yield "epoch", start + 1
+    yield "counter", at
+    _, at = read_varint(body, at)
+    yield "kind", at
+    if at + 1 < end:
+        yield "chunk number", at + 1
+        yield "chunk", end - 1
 
 
 def pre_key_corruptions(body: bytes) -> Iterator[tuple[str, bytes]]:

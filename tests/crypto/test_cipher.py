@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from raychat.crypto import CiphertextMessage, Direction, IdentityKeyPair, MemoryStore, MessageKind
+from raychat.crypto import (
+    CiphertextMessage,
+    Direction,
+    IdentityChange,
+    IdentityKeyPair,
+    MemoryStore,
+    MessageKind,
+    Opened,
+)
 from raychat.crypto.curve import PublicKey
-from raychat.crypto.message import address_pair
+from raychat.crypto.message import SignalMessage, address_pair
+from raychat.crypto.ratchet import ChainKey
+from raychat.crypto.session import SessionState
+from raychat.crypto.spqr.chains import Step
+from raychat.crypto.spqr.message import BraidMessage
 from raychat.errors import (
     BadMac,
     BadSignature,
@@ -21,7 +35,12 @@ from raychat.errors import (
     UntrustedIdentity,
 )
 from raychat.ids import Address, DeviceId
-from raychat.limits import CIPHERTEXT_BYTES, SKIP_AHEAD, UNACKED_SESSION_DAYS
+from raychat.limits import (
+    ARCHIVED_SESSIONS,
+    CIPHERTEXT_BYTES,
+    SKIP_AHEAD,
+    UNACKED_SESSION_DAYS,
+)
 from tests.crypto.device import DAY, NOW, Device, established
 from tests.crypto.fields import flipped, pre_key_corruptions, signal_corruptions
 
@@ -246,6 +265,89 @@ def test_a_message_too_far_ahead_is_refused_by_name() -> None:
     refused(TooFarAhead, bob, alice.address, sent(alice, bob))
 
 
+def with_archived(count: int) -> tuple[Device, Device]:
+    """Two devices with so many archived sessions beside the current one."""
+    alice, bob = established()
+    for _ in range(count):
+        alice.cipher.process_bundle(bob.address, bob.bundle(), NOW)
+        exchange(alice, bob)
+        exchange(bob, alice)
+    return alice, bob
+
+
+def forged(message: CiphertextMessage, counter: int) -> CiphertextMessage:
+    """The message under another ratchet key, both counters far ahead."""
+    signal = SignalMessage.parse(message.body)
+    braid = BraidMessage.parse(signal.pq_ratchet)._replace(counter=counter + 1)
+    made = SignalMessage.seal(
+        ratchet_key=IdentityKeyPair.generate().public,
+        counter=counter,
+        previous_counter=0,
+        ciphertext=signal.ciphertext,
+        pq_ratchet=braid.to_bytes(),
+        addresses=b"",
+        mac_key=b"m" * 32,
+        sender=signal.ratchet_key,
+        receiver=signal.ratchet_key,
+    )
+    return message._replace(body=made.body)
+
+
+@pytest.mark.parametrize("counter", [SKIP_AHEAD // ARCHIVED_SESSIONS, SKIP_AHEAD])
+def test_a_forged_counter_costs_no_more_than_two_allowances_however_many_sessions_there_are(
+    counter: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = with_archived(ARCHIVED_SESSIONS)
+    message = forged(sent(alice, bob), counter)
+    steps: Counter[str] = Counter()
+    for kind, name in ((ChainKey, "next"), (Step, "next"), (Step, "passed")):
+        original = getattr(kind, name)
+
+        def counted(self: object, kind: type = kind, original: Any = original) -> object:
+            steps[kind.__name__] += 1
+            return original(self)
+
+        monkeypatch.setattr(kind, name, counted)
+    refused(CryptoError, bob, alice.address, message)
+    assert SKIP_AHEAD // 2 < steps["ChainKey"] <= 2 * (SKIP_AHEAD + ARCHIVED_SESSIONS)
+    assert steps["Step"] <= 2 * (SKIP_AHEAD + ARCHIVED_SESSIONS)
+
+
+def test_a_known_ratchet_key_is_tried_in_its_own_session_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alice, bob = established()
+    late = sent(alice, bob, b"late")
+    bob.cipher.decrypt(alice.address, sent(alice, bob))  # so that Bob knows its ratchet key
+    for _ in range(3):
+        alice.cipher.process_bundle(bob.address, bob.bundle(), NOW)
+        exchange(alice, bob)
+        exchange(bob, alice)
+    tried = []
+    decrypt = SessionState.decrypt
+
+    def counted(state: SessionState, *arguments: Any) -> bytes:
+        tried.append(state)
+        return decrypt(state, *arguments)
+
+    monkeypatch.setattr(SessionState, "decrypt", counted)
+    damaged = late._replace(body=flipped(late.body, len(late.body) - 1))
+    refused(BadMac, bob, alice.address, damaged)
+    assert bob.cipher.decrypt(alice.address, late) == b"late"
+    assert len(tried) == 2
+
+
+def test_an_archived_session_still_reads_far_ahead_in_a_chain_it_knows() -> None:
+    alice, bob = established()
+    bob.cipher.decrypt(alice.address, sent(alice, bob))
+    for _ in range(SKIP_AHEAD // 40 + 100):
+        late = sent(alice, bob, b"late")
+    for _ in range(40):
+        alice.cipher.process_bundle(bob.address, bob.bundle(), NOW)
+        exchange(alice, bob)
+    assert bob.cipher.decrypt(alice.address, late) == b"late"
+
+
 def test_a_message_for_another_device_is_refused() -> None:
     alice, bob = begun()
     message = sent(alice, bob)
@@ -363,6 +465,34 @@ class TrustingReceiver(MemoryStore):
 
     def is_trusted(self, address: Address, key: PublicKey, direction: Direction) -> bool:
         return direction is Direction.RECEIVING or super().is_trusted(address, key, direction)
+
+
+def test_a_change_of_identity_that_the_store_accepts_is_told_once() -> None:
+    alice, bob = Device(), Device()
+    alice.store = Accepting(alice.identity, 1)
+    alice.cipher = type(alice.cipher)(alice.address, alice.store)
+    assert alice.cipher.process_bundle(bob.address, bob.bundle(), NOW) is None
+    again = reinstalled(bob)
+    change = IdentityChange(bob.address, bob.identity.public, again.identity.public)
+    again.cipher.process_bundle(alice.address, alice.bundle(), NOW)
+    first, second = sent(again, alice), sent(again, alice)
+    assert alice.cipher.open(bob.address, first) == Opened(b"hello", change)
+    assert alice.cipher.open(bob.address, second) == Opened(b"hello", None)
+    third = reinstalled(bob)
+    assert alice.cipher.process_bundle(bob.address, third.bundle(), NOW) == IdentityChange(
+        bob.address, again.identity.public, third.identity.public
+    )
+
+
+def test_an_opened_message_does_not_show_itself() -> None:
+    assert repr(Opened(b"hello")) == "Opened(5 bytes, None)"
+
+
+class Accepting(MemoryStore):
+    """Goes on with any identity."""
+
+    def is_trusted(self, address: Address, key: PublicKey, direction: Direction) -> bool:
+        return True
 
 
 def test_a_late_message_of_a_former_identity_does_not_turn_replies_to_it() -> None:

@@ -102,7 +102,7 @@ def test_the_mac_binds_content_key_and_both_identities() -> None:
 
 
 def test_the_mac_covers_every_field() -> None:
-    for name, body in signal_corruptions(sealed(addresses=b"x" * 36, pq=b"pq").body):
+    for name, body in signal_corruptions(sealed(addresses=b"x" * 36, pq=b"\x01\x01\x01\x00").body):
         with pytest.raises(BadMac):
             SignalMessage.parse(body).verify(MAC_KEY, SENDER, RECEIVER)
             pytest.fail(f"accepted with a damaged {name}")

@@ -17,8 +17,8 @@ from raychat.crypto.ratchet import (
     Ratchet,
     ReceiverChain,
     SenderChain,
-    SkippedSeeds,
 )
+from raychat.crypto.skipped import SkippedKeys
 from raychat.errors import CryptoError, DuplicateMessage, InvalidMessage, TooFarAhead
 from raychat.limits import RECEIVER_CHAINS, SKIP_AHEAD, SKIPPED_KEYS
 
@@ -104,7 +104,7 @@ def test_skipped_seeds_are_kept_until_taken() -> None:
         assert seed == seed_at(counter)
         with pytest.raises(DuplicateMessage):
             chain.taken(counter)
-    assert chain.skipped == SkippedSeeds()
+    assert chain.skipped == SkippedKeys()
     assert chain.taken(6)[0] == seed_at(6)
 
 
@@ -162,12 +162,14 @@ def test_the_previous_counter_is_the_last_one_of_the_chain_before() -> None:
     assert alice.send().previous_counter == 3
 
 
-def test_a_new_ratchet_key_is_made_when_sending() -> None:
+def test_a_new_ratchet_key_is_made_when_prepared_or_when_sending() -> None:
     alice, bob = pair()
     assert alice.sender is None
     assert arrives(bob, alice.send())
     assert bob.sender is None
-    bob.send()
+    prepared = bob.prepare()
+    assert bob.prepare() is prepared
+    assert bob.send().ratchet_key == prepared.pair.public
     assert bob.sender is not None
 
 
@@ -190,7 +192,7 @@ def test_the_oldest_receiver_chain_gives_way() -> None:
         assert arrives(alice, bob.send())
         assert arrives(bob, alice.send())
     assert len(bob.receivers) == RECEIVER_CHAINS
-    assert not any(chain.ratchet_key == late.ratchet_key for chain in bob.receivers)
+    assert not bob.knows(late.ratchet_key)
     with pytest.raises(CryptoError):
         bob.receive(late.ratchet_key, late.counter)
 

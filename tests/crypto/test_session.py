@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raychat.crypto.message import SignalMessage
+from raychat.crypto.ratchet import MessageKeys
 from raychat.crypto.session import SessionRecord, SessionState
-from raychat.errors import CryptoError, InvalidMessage, StoreError, StoreTooNew
+from raychat.crypto.spqr import PostQuantumRatchet
+from raychat.errors import CryptoError, LegacyVersion, StoreError, StoreTooNew
 from raychat.limits import ARCHIVED_SESSIONS, UNACKED_SESSION_DAYS
 from tests.crypto.device import DAY, NOW, Device, established
 
@@ -77,44 +80,44 @@ def test_a_session_is_stale_when_never_answered_for_thirty_days() -> None:
     assert not state.is_stale(NOW + 1000 * DAY)
 
 
-class CountingRatchet:
-    """A post-quantum ratchet whose salt is its count of messages."""
-
-    def __init__(self, sent: int = 0) -> None:
-        self.sent = sent
-
-    def copy(self) -> CountingRatchet:
-        return CountingRatchet(self.sent)
-
-    def send(self) -> tuple[bytes, bytes | None]:
-        self.sent += 1
-        return bytes((self.sent,)), bytes((self.sent,)) * 32
-
-    def receive(self, field: bytes) -> bytes | None:
-        if not field:
-            raise InvalidMessage("no field")
-        return field * 32
-
-    def to_bytes(self) -> bytes:
-        return bytes((self.sent,))
-
-
-def test_a_post_quantum_ratchet_salts_every_message() -> None:
+def test_the_post_quantum_ratchet_salts_every_message() -> None:
+    """Who has all of the Double Ratchet and none of the other can read nothing."""
     alice, bob = established()
     sender = alice.store.sessions[bob.address].current
     receiver = bob.store.sessions[alice.address].current
     assert sender is not None
     assert receiver is not None
-    plain = receiver.copy()
-    sender.pq, receiver.pq = CountingRatchet(), CountingRatchet()
-    trial = sender.copy()
+    broken = receiver.copy()
+    broken.pq = PostQuantumRatchet.responder(b"another secret".ljust(32))
     first, second = sender.encrypt(b"one", b""), sender.encrypt(b"two", b"")
-    assert (first.pq_ratchet, second.pq_ratchet) == (b"\x01", b"\x02")
+    assert first.pq_ratchet != second.pq_ratchet
     assert receiver.decrypt(second) == b"two"
     assert receiver.decrypt(first) == b"one"
     with pytest.raises(CryptoError):
-        plain.decrypt(first)
-    assert trial.encrypt(b"again", b"").pq_ratchet == b"\x01"
+        broken.decrypt(first)
+
+
+def test_a_message_without_the_post_quantum_ratchet_is_refused() -> None:
+    alice, bob = established()
+    sender = alice.store.sessions[bob.address].current
+    receiver = bob.store.sessions[alice.address].current
+    assert sender is not None
+    assert receiver is not None
+    step = sender.ratchet.send()
+    keys = MessageKeys.derive(step.seed, None)
+    message = SignalMessage.seal(
+        ratchet_key=step.ratchet_key,
+        counter=step.counter,
+        previous_counter=step.previous_counter,
+        ciphertext=keys.encrypt(b"x"),
+        pq_ratchet=b"",
+        addresses=b"",
+        mac_key=keys.mac,
+        sender=sender.local_identity,
+        receiver=sender.remote_identity,
+    )
+    with pytest.raises(LegacyVersion):
+        receiver.decrypt(message)
 
 
 def test_a_new_record_has_no_session() -> None:
@@ -192,7 +195,7 @@ def test_damaged_and_later_records_are_refused() -> None:
         with pytest.raises(StoreError):
             SessionRecord.from_bytes(damaged)
     with pytest.raises(StoreTooNew):
-        SessionRecord.from_bytes(b"\x02" + data[1:])
+        SessionRecord.from_bytes(b"\x03" + data[1:])
     with pytest.raises(StoreError):
         list(SessionRecord.from_bytes(data[:-1]).sessions())
 
@@ -200,7 +203,7 @@ def test_damaged_and_later_records_are_refused() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_record_or_refused(data: bytes) -> None:
     try:
-        list(SessionRecord.from_bytes(b"\x01" + data).sessions())
+        list(SessionRecord.from_bytes(b"\x02" + data).sessions())
     except StoreError:
         return
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.interop.peer import HERE, Peer, PeerDevice
 
-PACKAGES = ("libsignal-0.90.0",)
+PACKAGES = ("libsignal-0.103.0", "libsignal-0.90.0")
 
 
 @pytest.fixture(scope="session")

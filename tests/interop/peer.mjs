@@ -9,11 +9,15 @@
 
 import { createInterface } from "node:readline";
 
+import { operations as groups } from "./groups.mjs";
+
 const signal = await import(process.argv[2]);
 
 const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
 const text = (data) => Buffer.from(data).toString("base64");
 const addressOf = (peer) => signal.ProtocolAddress.new(peer.account, peer.device);
+// Newer versions take the own address too, behind the peer's.
+const takesLocal = signal.signalDecrypt.length === 5;
 const keyOf = (address) => `${address.name()}.${address.deviceId()}`;
 
 class Identities extends signal.IdentityKeyStore {
@@ -114,6 +118,10 @@ class Device {
     this.nextId = 1;
   }
 
+  ends(peer) {
+    return takesLocal ? [addressOf(peer), this.address] : [addressOf(peer)];
+  }
+
   async bundle({ oneTime, now }) {
     const id = this.nextId++;
     const identity = this.identities.key;
@@ -166,7 +174,7 @@ class Device {
         signal.KEMPublicKey.deserialize(bytes(bundle.kyber_pre_key)),
         bytes(bundle.kyber_pre_key_signature),
       ),
-      addressOf(peer),
+      ...this.ends(peer),
       this.sessions,
       this.identities,
       new Date(now),
@@ -177,7 +185,7 @@ class Device {
   async encrypt({ peer, plaintext, now }) {
     const message = await signal.signalEncrypt(
       bytes(plaintext),
-      addressOf(peer),
+      ...this.ends(peer),
       this.sessions,
       this.identities,
       new Date(now),
@@ -186,12 +194,11 @@ class Device {
   }
 
   async decrypt({ peer, kind, body }) {
-    const from = addressOf(peer);
     if (kind === signal.CiphertextMessageType.PreKey) {
       return text(
         await signal.signalDecryptPreKey(
           signal.PreKeySignalMessage.deserialize(bytes(body)),
-          from,
+          ...this.ends(peer),
           this.sessions,
           this.identities,
           this.preKeys,
@@ -203,7 +210,7 @@ class Device {
     return text(
       await signal.signalDecrypt(
         signal.SignalMessage.deserialize(bytes(body)),
-        from,
+        ...this.ends(peer),
         this.sessions,
         this.identities,
       ),
@@ -223,9 +230,15 @@ class Device {
       identity: text(this.identities.key.getPublicKey().serialize()),
       pre_keys: [...this.preKeys.records.keys()],
       kyber_used: this.kyberPreKeys.used,
+      binds_addresses: takesLocal,
     };
   }
 }
+
+const { default: MultiRecipientMessage } = await import(
+  `${process.argv[2]}/dist/SealedSenderMultiRecipientMessage.js`
+);
+const groupOperations = groups(signal, MultiRecipientMessage);
 
 const devices = new Map();
 const operations = new Set(["bundle", "process", "encrypt", "decrypt", "sign", "verify", "state"]);
@@ -234,6 +247,9 @@ async function answer(request) {
   if (request.op === "new") {
     devices.set(request.name, new Device(request));
     return null;
+  }
+  if (Object.hasOwn(groupOperations, request.op)) {
+    return groupOperations[request.op](devices.get(request.name), request);
   }
   if (!operations.has(request.op)) throw new Error(`no operation ${request.op}`);
   return devices.get(request.name)[request.op](request);

@@ -47,8 +47,9 @@ class Peer:
             raise PeerError(reply["error"])
         return reply["ok"]
 
-    def device(self) -> PeerDevice:
-        return PeerDevice(self, f"device-{next(self._names)}")
+    def device(self, address: Address | None = None) -> PeerDevice:
+        """A new device, at a new address or as a new installation at a known one."""
+        return PeerDevice(self, f"device-{next(self._names)}", address)
 
     def close(self) -> None:
         with self._process:
@@ -59,12 +60,14 @@ class Peer:
 class PeerDevice:
     """A device of the reference library, with the methods of our own."""
 
-    def __init__(self, peer: Peer, name: str) -> None:
+    def __init__(self, peer: Peer, name: str, address: Address | None = None) -> None:
         self._peer = peer
         self._name = name
-        self.address = Address(new_account_id(), DeviceId(7))
+        self.address = address or Address(new_account_id(), DeviceId(7))
         self._call("new", **_named(self.address), registrationId=4242)
-        self.identity_key = PublicKey(_bytes(self.state()["identity"]))
+        state = self.state()
+        self.identity_key = PublicKey(_bytes(state["identity"]))
+        self.binds_addresses: bool = state["binds_addresses"]
 
     def bundle(self, *, one_time: bool = True) -> PreKeyBundle:
         fields = self._call("bundle", oneTime=one_time, now=NOW)
