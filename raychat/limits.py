@@ -54,6 +54,9 @@ IDLE_SECONDS = _limit("idle", 90, "seconds", "closed", "a socket that never answ
 WRITE_BUDGET_BYTES = _limit(
     "write_budget", 2 * 1024 * 1024, "bytes", "closed", "unsent bytes of one slow reader"
 )
+CLOSE_SECONDS = _limit(
+    "close", 5, "seconds", "closed", "a closed socket that is not read to its end"
+)
 CONNECTIONS = _limit("connections", 50_000, "sockets per gateway", "closed", "memory, files")
 SEND_BURST = _limit("send_burst", 200, "messages", "open", "one device flooding")
 SEND_PER_SECOND = _limit("send_rate", 20, "messages per second", "open", "one device flooding")

@@ -129,9 +129,9 @@ class UserHost:
                 case [Op.ACK, int(session), account, device, upto, failed]:
                     who = Session(link, session)
                     add(Acknowledge(account, who, device, upto, failed))
-                case [Op.ATTACH, int(session), account, device, token, seen, failed, revision]:
+                case [Op.ATTACH, int(session), account, device, token, seen, failed, at, again]:
                     who = Session(link, session)
-                    add(Attach(account, who, device, token, seen, failed, revision, (), ()))
+                    add(Attach(account, who, device, token, seen, failed, at, (), (), again))
                 case [Op.DETACH, int(session), account, device]:
                     add(Detach(account, Session(link, session), device))
                 case [Op.TOLD, int(owed), account, device, incarnation, peer, outcome, lo, hi]:

@@ -105,7 +105,8 @@ class Gateway:
                 limits.RECONNECT_MAX_MS,
             )
         )
-        for device in list(self._sockets.values()):
+        devices = list(self._sockets.values())
+        for device in devices:
             device.send(goodbye)
             device.close(Close.GOING_AWAY, "going-away")
         if self._sweeper is not None:
@@ -114,6 +115,8 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     await self._runner.cleanup()
+        for device in devices:
+            device.transport.abort()  # has had its time to read to the end
         await self._links.close()
 
     @property
@@ -312,8 +315,8 @@ class Gateway:
             for number, device in enumerate(list(self._sockets.values())):
                 quiet = now - device.heard
                 if not device.open:
-                    device.transport.abort()
-                elif device.session.state is State.NEW:
+                    continue
+                if device.session.state is State.NEW:
                     if quiet > limits.HELLO_SECONDS:
                         self._end(device, End(Close.NO_HELLO, "timeout", "No hello came in time."))
                 elif device.session.state is State.CLAIMING:

@@ -67,8 +67,12 @@ class DeviceSocket:
             self.close(Close.SLOW_READER, "slow-reader")
 
     def close(self, code: int, reason: str) -> None:
-        """Say why, then end when it is written; the gateway's sweep ends it if it never is."""
+        """Say why, and end as soon as the device has read that, or soon after."""
         if self.open:
             self.open = False
-            self.transport.write(frame(CLOSE, struct.pack(">H", code) + reason.encode()[:120]))
-            self.transport.close()
+            transport = self.transport
+            transport.write(frame(CLOSE, struct.pack(">H", code) + reason.encode()[:120]))
+            transport.close()
+            if transport.get_write_buffer_size():
+                loop = asyncio.get_running_loop()
+                loop.call_later(limits.CLOSE_SECONDS, transport.abort)

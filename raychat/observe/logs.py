@@ -1,7 +1,8 @@
 """Logs: one JSON object a line on stderr, by structlog.
 
-A last filter replaces the value of every key that could hold something private. It is a net
-under careful code, not the care itself: log codes, counts, names of hosts.
+A last filter hides the value of every key that could hold something private, and bytes and
+phone numbers under any key. It is a net under careful code, not the care itself: log codes,
+counts, names of hosts.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from typing import Any, Final
 
 import structlog
 
+from raychat.ids import PhoneNumber
+
 PRIVATE: Final = frozenset(
     {"account", "body", "code_sent", "frame", "key", "keys", "number", "parts", "sender", "token"}
 )
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in PRIVATE.intersection(event):
-        event[name] = "(hidden)"
+    for name, value in event.items():
+        if name in PRIVATE or isinstance(value, bytes | PhoneNumber):
+            event[name] = "(hidden)"
     return event
 
 

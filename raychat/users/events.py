@@ -83,7 +83,8 @@ class Register(NamedTuple):
 
 class Attach(NamedTuple):
     """A connection claims to be a device. `waiting` is its inbox after the cursor, at most a
-    push window; `receipts` are those newer than `revision`."""
+    push window; `receipts` are those newer than `revision`. `again`: the connection is an old
+    one, of before this host was started; there may be a newer one."""
 
     account: AccountId
     session: Session
@@ -94,6 +95,7 @@ class Attach(NamedTuple):
     revision: int
     waiting: Sequence[Row]
     receipts: Sequence[ReceiptRecord]
+    again: bool = False
 
 
 class Detach(NamedTuple):

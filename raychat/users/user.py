@@ -257,7 +257,8 @@ class User:
         devices = self.devices
         if not devices:
             return NotFound()
-        if len(parts) != len(devices) or len({part[0] for part in parts}) != len(devices):
+        count = len(devices)
+        if len(parts) != count or (count > 1 and len({part[0] for part in parts}) != count):
             return DeviceList()
         for number, incarnation, _, _ in parts:
             device = devices.get(number)
@@ -359,15 +360,13 @@ class User:
             error = BadToken()
             return [Dismiss(session, Close.BAD_TOKEN, error.code, error.detail)]
         effects: list[Effect] = []
-        if device.session is not None and device.session != session:
-            effects.append(
-                Dismiss(
-                    device.session,
-                    Close.REPLACED,
-                    "replaced",
-                    "This device has connected elsewhere.",
-                )
-            )
+        old = device.session
+        if old is not None and old != session:
+            detail = "This device has connected elsewhere."
+            # Which of two old connections is the newer one nobody knows any more: the one that
+            # is alive comes back, and then it is.
+            close = Close.GOING_AWAY if event.again else Close.REPLACED
+            effects.append(Dismiss(old, close, "replaced", detail))
         device.leave()
         device.session = session
         device.window = deque()

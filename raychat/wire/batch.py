@@ -48,7 +48,7 @@ class Op(IntEnum):
     """First element of an item; the rest of its fields in order."""
 
     # gateway to host
-    ATTACH = 1  # session, account, device, token hash, seen, failed, revision
+    ATTACH = 1  # session, account, device, token hash, seen, failed, revision, again
     DETACH = 2  # session, account, device
     SEND = 3  # session, to, sender, device, incarnation, message id, parts
     ACK = 4  # session, account, device, upto, failed

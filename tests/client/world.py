@@ -46,6 +46,7 @@ from raychat.errors import (
     IdGap,
     IdStale,
     NotFound,
+    RateLimited,
     RaychatError,
     Unavailable,
 )
@@ -100,7 +101,7 @@ class Server:
         """How many there have ever been."""
         self.now = NOW
         self.refusals: deque[RaychatError] = deque()
-        """Errors for the next messages, whatever they are."""
+        """Errors for the next messages. A recipient's are of messages not taken yet."""
 
     def hello(self, frame: frames.Hello, out: deque[bytes]) -> None:
         user = self.users[frame.account]
@@ -175,8 +176,8 @@ class Server:
             sender.out.append(frames.pack_refused(refused))
 
     def take(self, sender: ServedUser, frame: frames.Send) -> RaychatError | None:
-        if self.refusals:
-            return self.refusals.popleft()
+        if self.refusals and type(self.refusals[0]) in (Unavailable, RateLimited):
+            return self.refusals.popleft()  # the edge's, which does not know what is taken
         user = self.users.get(frame.to)
         if user is None:
             return NotFound()
@@ -187,6 +188,8 @@ class Server:
             if frame.id <= len(taken) - limits.ID_WINDOW:
                 return IdStale()
             return None if taken[frame.id - 1] == frame.parts else IdConflict()
+        if self.refusals:
+            return self.refusals.popleft()
         ((device, incarnation, kind, body),) = frame.parts
         if (device, incarnation) != (1, user.incarnation):
             return DeviceList()

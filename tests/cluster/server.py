@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -33,10 +34,16 @@ class Server:
         self._process: subprocess.Popen[str] | None = None
         self._known: set[tuple[int, str]] = set()
         self.address: dict[str, Any] = {}
+        self.options: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "RAYCHAT_RAY_TEMP_DIR": str(self.ray)}
+        # Figures reach Ray's endpoint twice a second, so that nobody waits for them.
+        return {
+            **os.environ,
+            "RAYCHAT_RAY_TEMP_DIR": str(self.ray),
+            "RAY_metrics_report_interval_ms": "500",
+        }
 
     @property
     def url(self) -> str:
@@ -53,6 +60,7 @@ class Server:
 
     def start(self, *options: str, dashboard: bool = False, port: int = 0) -> dict[str, Any]:
         """Run it with options of `raychat up`; returns what it says about itself."""
+        self.options = options
         command = [sys.executable, "-m", "raychat.main", "up", "--json", f"--data={self.data}"]
         command += [f"--port={port}", *options]
         command.append("--dashboard-port=0" if dashboard else "--no-dashboard")
@@ -144,8 +152,16 @@ class Server:
         """Until Ray has put new actors in the place of dead ones."""
         deadline = time.monotonic() + START_SECONDS
         while len(set(self.actors(role)) - without) < count:
-            assert time.monotonic() < deadline, f"{role} actors are not back"
+            assert time.monotonic() < deadline, f"{role} actors are not back:\n{self._account()}"
             time.sleep(0.05)
+
+    def _account(self) -> str:
+        """What a person would look at when something does not come back."""
+        lines = [f"{pid} {command[:80]}" for pid, command in sorted(self.processes().items())]
+        for name, text in self.logs():
+            if name.startswith(("gcs_server", "raylet")) or "Traceback" in text:
+                lines += ["", name, *text.splitlines()[-40:]]
+        return "\n".join(lines)
 
     def logs(self) -> Iterator[tuple[str, str]]:
         """Names and content of Ray's log files of this server."""
@@ -166,7 +182,5 @@ def _command(pid: int) -> str:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

@@ -160,7 +160,9 @@ async def test_two_processes_that_dial_each_other_settle_on_one_connection(tmp_p
     await two.links.close()
 
 
-@pytest.mark.parametrize("item", [(2**80,), ("\ud800",), (object(),)], ids=["large", "half", "object"])
+@pytest.mark.parametrize(
+    "item", [(2**80,), ("\ud800",), (object(),)], ids=["large", "half", "object"]
+)
 async def test_what_cannot_be_packed_is_left_out_and_stops_nothing(pair, item) -> None:
     host, gateway = pair
     gateway.link.send(("before",))

@@ -177,6 +177,13 @@ def test_a_second_connection_replaces_the_first() -> None:
     assert me.handle(Acknowledge(ME, MINE, ONE, InboxNumber(0), ()), NOW) == []
 
 
+def test_an_old_connection_that_is_attached_again_sends_no_other_away_for_good() -> None:
+    me = user()
+    attach(me)
+    effects = attach(me, session=Session("link", 9), again=True)
+    assert of(Dismiss, effects)[0][:3] == (MINE, Close.GOING_AWAY, "replaced")
+
+
 def test_what_the_device_has_seen_is_settled_and_not_pushed_again() -> None:
     me = user(head=3)
     effects = attach(me, seen=2, waiting=[row(1), row(2), row(3)])
