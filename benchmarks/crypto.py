@@ -27,6 +27,7 @@ from time import perf_counter_ns
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.crypto_groups import sender_key
 from benchmarks.harness.report import Report, Result
 from raychat.crypto import (
     CiphertextMessage,
@@ -155,6 +156,7 @@ SCENARIOS: dict[str, tuple[Callable[[int], Samples], int]] = {
     "set-up": (set_up, 150),
     "one-way": (one_way, 1500),
     "ping-pong": (ping_pong, 1500),
+    "sender key": (sender_key, 1500),
 }
 """Ours by name, with how many calls a run makes; crypto.mjs has the peer's by the same names."""
 
