@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -159,25 +159,9 @@ class Connection:
             await self._wake.wait()
             self._wake.clear()
             packed, self._unsent = self._unsent, []
-            for data in joined(packed):
+            for data in frames.join(packed):
                 async with asyncio.timeout(WRITE_SECONDS):
                     await socket.send_bytes(data)
             if self._dropped:
                 await socket.close(code=Close.GOING_AWAY)
                 return
-
-
-def joined(packed: Sequence[bytes]) -> Iterator[bytes]:
-    """Frames one after another in messages of at most the protocol's size and number."""
-    batch: list[bytes] = []
-    size = 0
-    for frame in packed:
-        if batch and (
-            size + len(frame) > limits.FRAME_BYTES or len(batch) == limits.FRAMES_PER_MESSAGE
-        ):
-            yield b"".join(batch)
-            batch, size = [], 0
-        batch.append(frame)
-        size += len(frame)
-    if batch:
-        yield b"".join(batch)
