@@ -57,6 +57,9 @@ from raychat.wire.frames import Outcome
 SLOT_BITS = 40
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
+OWED_BITS = 32
+"""Low bits of an `owed` sequence that count; the epoch is above them."""
+
 MIGRATIONS = [
     """
     CREATE TABLE owner (name TEXT NOT NULL, epoch INTEGER NOT NULL) STRICT;
@@ -149,7 +152,10 @@ class SqliteStore:
         except BaseException:
             self._lock.release()
             raise
-        self._owed = self._db.execute("SELECT max(sequence) FROM owed").get or 0
+        # The epoch is in the number: word of an earlier opening that something is paid may come
+        # late, and must not strike out what is owed since.
+        newest = self._db.execute("SELECT max(sequence) FROM owed").get or 0
+        self._owed = max(newest, self.epoch << OWED_BITS)
         self._depth = self._db.execute("SELECT count(*) FROM inbox").get
         self._wal_pages = 0
         self._commit_seconds = 0.0
@@ -365,7 +371,7 @@ class SqliteStore:
         return gone
 
     def next_owed(self) -> int:
-        """A number for the next `Owed`; numbers only grow."""
+        """A number for the next `Owed`; numbers only grow, and none is given twice."""
         self._owed += 1
         return self._owed
 

@@ -142,6 +142,20 @@ class StoreContract:
         assert await store.owed(0, 99) == [Owed(second, told)]
         assert store.next_owed() > second
 
+    async def test_the_number_of_what_was_owed_is_never_given_again(
+        self, store, reopen: Reopen
+    ) -> None:
+        """Word that it is paid may come twice, and late."""
+        batch = Writes()
+        number = store.next_owed()
+        batch.owed = [Owed(number, Told(FRIEND, ONE, 1, ME, Outcome.DELIVERED, 1, 1))]
+        await store.commit(batch)
+        batch = Writes()
+        batch.paid = [number]
+        await store.commit(batch)
+        store = await reopen()
+        assert store.next_owed() > number
+
     async def test_a_commit_is_all_or_nothing(self, store) -> None:
         box = await device(store)
         bad = writes(Append(box, InboxNumber(1), frame(1)), PutPeer(ME, None, ONE, 1, 1, b""))
