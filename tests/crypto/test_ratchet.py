@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -242,6 +243,20 @@ def test_a_state_reads_back(state: Callable[[], Ratchet]) -> None:
     ratchet = state()
     data = ratchet.to_bytes()
     assert Ratchet.read(b"before" + data + b"after", 6) == (ratchet, 6 + len(data))
+
+
+def test_a_stored_state_without_any_key_is_refused() -> None:
+    data = Ratchet(b"r" * 32, None, ()).to_bytes()
+    with pytest.raises(struct.error):
+        Ratchet.read(data, 0)
+
+
+def test_a_stored_chain_without_a_key_is_refused() -> None:
+    alice, _ = pair()
+    data = alice.to_bytes()
+    at = data.index(alice.receivers[0])
+    with pytest.raises(struct.error):
+        Ratchet.read(data[:at] + b"\x06" + data[at + 1 :], 0)
 
 
 def test_nothing_secret_shows() -> None:
