@@ -43,6 +43,7 @@ from raychat.users.events import (
     Push,
     PutPeer,
     PutReceipt,
+    Register,
     Session,
     Tell,
     Told,
@@ -68,14 +69,15 @@ Work = tuple[Event | None, After | None]
 class Turn:
     """What has been thought and is not durable yet."""
 
-    __slots__ = ("broken", "out", "touched", "work", "writes")
+    __slots__ = ("anew", "out", "touched", "work", "writes")
 
     def __init__(self) -> None:
         self.work: list[Work] = []
         self.writes = Writes()
         self.out: list[Effect] = []
         self.touched: set[AccountId] = set()
-        self.broken: set[AccountId] = set()
+        self.anew: set[AccountId] = set()
+        """Whose Users are loaded anew once this is durable; till then nothing is asked of them."""
 
 
 class Turns:
@@ -167,10 +169,14 @@ class Turns:
                 # when what it said before is durable, and the event is left out.
                 log.exception("event left out", kind=type(event).__name__)
                 self._metrics.failed_turns += 1
-                turn.broken.add(event.account)
+                turn.anew.add(event.account)
+            else:
+                self._sort(effects, turn, tells)
+                if type(event) is Register:  # the store names the inbox
+                    turn.anew.add(event.account)
+            if event.account in turn.anew:
                 work = self._put_back(work, done + 1)
                 break
-            self._sort(effects, turn, tells)
         if tells:
             await self._tell(tells, turn, now)
         turn.work += work
@@ -178,12 +184,13 @@ class Turns:
         self._settled.clear()
 
     def _next(self) -> list[Work]:
-        """What can be thought about now. An attach reads the store, and a broken User is loaded
-        from it: both wait until what was thought of that account is durable."""
+        """What can be thought about now. An attach reads the store, and some Users are loaded
+        anew from it: both wait until what was thought of that account is durable."""
         queue, turn, flying = self._queue, self._open, self._flying
+        anew = turn.anew if flying is None else turn.anew | flying.anew
         if (
             len(queue) <= THINK_EVENTS
-            and not turn.broken
+            and not anew
             and not any(type(event) is Attach for event, _ in queue)
         ):
             work = list(queue)
@@ -194,7 +201,7 @@ class Turns:
             event = queue[0][0]
             if event is not None:
                 account = event.account
-                if account in turn.broken:
+                if account in anew:
                     break
                 if type(event) is Attach and (
                     account in here
@@ -345,10 +352,8 @@ class Turns:
             raise
         finally:
             self._flying = None
-        for put in writes.devices:
-            self.users.pop(put.account, None)  # the store has named its inbox: load it again
-        if turn.broken:
-            self._drop(turn.broken)
+        if turn.anew:
+            self._drop(turn.anew)
         await self._emit(turn.out)
         for _, after in turn.work:
             if after is not None:
