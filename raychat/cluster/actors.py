@@ -43,6 +43,8 @@ NAMESPACE: Final = "raychat"
 ACCOUNTS: Final = "accounts"
 ROLES: Final = ("gateway", "host", "accounts")
 PUBLISH_SECONDS: Final = 1.0
+DYING_SECONDS: Final = 1.0
+"""An actor that cannot start lives on so long, to say why; then Ray starts it anew."""
 
 
 def resource(role: str) -> str:
@@ -81,9 +83,11 @@ class Shell:
             await work
         except RaychatError as error:
             log.critical("actor cannot start", code=error.code)
+            self._loop.call_later(DYING_SECONDS, os._exit, 1)
             raise
         except Exception:
             log.exception("actor cannot start")
+            self._loop.call_later(DYING_SECONDS, os._exit, 1)
             raise
         log.info("actor serves")
         # What is alive now stays: keep the collector from walking it again and again.

@@ -138,10 +138,10 @@ class Link:
             sequence = self._outgoing.add(items, size)
             try:
                 connection.write((sequence, self._incoming.done, items))
-            except (OverflowError, TypeError, ValueError):
+            except (OverflowError, TypeError, ValueError) as error:
                 # What cannot be packed must not stand in everything's way for ever.
                 items[:] = filter(_can_be_packed, items)
-                log.exception("link item left out", peer=self.name)
+                log.error("link item left out", peer=self.name, kind=type(error).__name__)
                 connection.write((sequence, self._incoming.done, items))
         elif self._owe_done:
             connection.write((0, self._incoming.done, ()))

@@ -110,9 +110,12 @@ class Server:
         """kill -9 of it and of everything under it."""
         if self._process is None:
             return
-        self.processes()
-        for pid in (self._process.pid, *(pid for pid, _ in self._known)):
-            _signal(pid, signal.SIGKILL)
+        if self._process.poll() is None:
+            self.processes()
+            self._process.kill()
+        for pid, command in self._known:
+            if _command(pid) == command:  # and not somebody else who has got its number
+                _signal(pid, signal.SIGKILL)
         self.wait()
         self._known.clear()
 
@@ -162,6 +165,13 @@ class Server:
             if name.startswith(("gcs_server", "raylet")) or "Traceback" in text:
                 lines += ["", name, *text.splitlines()[-40:]]
         return "\n".join(lines)
+
+    def wait_for_log(self, words: str) -> None:
+        """Until an actor has logged a line with these words."""
+        deadline = time.monotonic() + START_SECONDS
+        while not any(words in text for name, text in self.logs() if name.startswith("worker-")):
+            assert time.monotonic() < deadline, f"nobody has logged {words}"
+            time.sleep(0.1)
 
     def logs(self) -> Iterator[tuple[str, str]]:
         """Names and content of Ray's log files of this server."""

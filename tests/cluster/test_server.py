@@ -31,7 +31,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from raychat.client import Client, Message, State
 from raychat.client.events import MessageReceived
 from raychat.client.http import Registration
-from raychat.errors import BadCode
+from raychat.database import FileLock
+from raychat.errors import BadCode, StoreInUse
 from raychat.ids import account_text
 from raychat.observe import metrics
 from tests.cluster.server import Server
@@ -214,6 +215,30 @@ async def test_a_gateway_says_its_health(server: Server) -> None:
     await until(well, SECONDS)
 
 
+async def test_a_host_that_cannot_open_its_store_tries_again(server: Server) -> None:
+    async with client(server, "ann") as ann:
+        await ann.connected(SECONDS)
+        [host] = server.actors("Host")
+        os.kill(host, signal.SIGKILL)
+        lock = await taken(server.data / "hosts" / "host-0.lock")
+        try:
+            message = await ann.send(NUMBERS["bob"], "while the store was locked")
+            await asyncio.to_thread(server.wait_for_log, "store-in-use")
+        finally:
+            lock.release()
+        await message.sent(SECONDS)
+
+
+async def taken(path: Path) -> FileLock:
+    """A lock, taken as soon as its owner is dead."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                return FileLock(path)
+            except StoreInUse:
+                await asyncio.sleep(0.005)
+
+
 async def test_logs_are_json_and_hold_nothing_private(server: Server) -> None:
     """Those of the actors, and all that Ray writes beside them."""
     async with client(server, "ann") as ann, client(server, "bob") as bob:
@@ -256,8 +281,8 @@ async def test_down_keeps_what_waits_and_two_hosts_deliver_it(server: Server) ->
     assert server.processes() == {}
     await asyncio.to_thread(server.start, "--hosts=2")
     async with client(server, "bob") as bob:
-        texts = ["while you were out", "before two hosts", "and this"]
-        assert await received(bob, 3) == texts
+        texts = ["while you were out", "while the store was locked", "before two hosts", "and this"]
+        assert await received(bob, 4) == texts
     async with client(server, "ann") as ann:
         for message in ann.history(NUMBERS["bob"], limit=2):
             await ann.wait(message, State.DELIVERED, SECONDS)

@@ -43,7 +43,7 @@ SILENCE_SECONDS = 7.0
 """Longer than a link waits for a sign of life."""
 
 SOAK_SECONDS = int(os.environ.get("RAYCHAT_FAULTS_SECONDS") or 10)
-PORTLESS = ("--hosts=2", "--gateways=2", "--send-burst=100000", "--send-per-second=10000")
+OPTIONS = ("--hosts=2", "--gateways=2", "--send-burst=100000", "--send-per-second=10000")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def server() -> Iterator[Server]:
     server = Server()
     asyncio.run(seed(server.data / "hosts", Layout(Placement.SHARDED, HOSTS), people(DEVICES)))
     try:
-        server.start(*PORTLESS)
+        server.start(*OPTIONS)
         yield server
     finally:
         server.close()
@@ -253,15 +253,16 @@ async def test_a_long_soak(world: World) -> None:
 async def test_the_whole_server_is_killed_and_started_again(world: World) -> None:
     port = world.server.port
     await asyncio.to_thread(world.server.kill)
-    await asyncio.to_thread(world.server.start, *PORTLESS, port=port)
+    await asyncio.to_thread(world.server.start, *OPTIONS, port=port)
     await world.end()
 
 
 async def test_a_server_whose_launcher_alone_is_killed_can_be_started_again(world: World) -> None:
     port = world.server.port
+    world.server.processes()  # known, so that those that outlive it end with the module
     os.kill(world.server.pid, signal.SIGKILL)
     await asyncio.to_thread(world.server.wait)
-    await asyncio.to_thread(world.server.start, *PORTLESS, port=port)
+    await asyncio.to_thread(world.server.start, *OPTIONS, port=port)
     await world.end()
 
 
