@@ -30,6 +30,9 @@ log = structlog.get_logger("raychat.link")
 
 HEARTBEAT: Final = limits.LINK_HEARTBEAT_MS / 1000
 SILENCE: Final = limits.LINK_SILENCE_MS / 1000
+CLOSE_SECONDS: Final = 1.0
+"""What a connection may take to write what it has before it is cut off."""
+
 ITEM_OVERHEAD: Final = 48
 """Bytes an item is counted with beside its payload."""
 
@@ -218,9 +221,10 @@ def _can_be_packed(item: Item) -> bool:
 class _Connection(asyncio.Protocol):
     """One socket of a link, from greeting to end."""
 
-    def __init__(self, me: str, incarnation: bytes, secret: Secret) -> None:
-        self._me = Greeting(me, incarnation, batch.new_nonce())
-        self._secret = secret
+    def __init__(self, links: Links, incarnation: bytes) -> None:
+        self._links = links
+        self._me = Greeting(links.name, incarnation, batch.new_nonce())
+        self._secret = links.secret
         self._splitter = Splitter()
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -231,6 +235,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        self._links.connections.add(self)
         self._transport.set_write_buffer_limits(high=limits.LINK_WINDOW_BYTES)
         self._timer = self._loop.call_later(HEARTBEAT, self._tick)
 
@@ -280,6 +285,7 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._links.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._link is not None:
@@ -291,8 +297,8 @@ class _Connection(asyncio.Protocol):
 class _Dialing(_Connection):
     """The side that opened the connection."""
 
-    def __init__(self, me: str, incarnation: bytes, secret: Secret, link: Link) -> None:
-        super().__init__(me, incarnation, secret)
+    def __init__(self, links: Links, link: Link) -> None:
+        super().__init__(links, links.incarnation_to(link.name))
         self._wanted = link
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -314,8 +320,7 @@ class _Answering(_Connection):
     """The side that listened. Reads nothing of a peer that has not proved itself."""
 
     def __init__(self, links: Links, link_for: Callable[[str], Link]) -> None:
-        super().__init__(links.name, links.incarnation, links.secret)
-        self._links = links
+        super().__init__(links, links.incarnation)
         self._link_for = link_for
         self._peer: Greeting | None = None
 
@@ -345,6 +350,8 @@ class Links:
         self.incarnation = os.urandom(16)
         self._directory = directory
         self.secret = secret
+        self.connections: set[_Connection] = set()
+        """All that are open, those that have not greeted yet among them."""
         self._links: dict[str, Link] = {}
         self._dialers: dict[str, asyncio.Task[None]] = {}
         self._server: asyncio.AbstractServer | None = None
@@ -400,8 +407,7 @@ class Links:
     async def _dial_once(self, link: Link) -> _Connection:
         """Only while there is no connection: two hosts that dial each other need but one, and
         each new one would end the one before."""
-        me = self.incarnation_to(link.name)
-        connection = _Dialing(self.name, me, self.secret, link)
+        connection = _Dialing(self, link)
         async with asyncio.timeout(SILENCE):
             await asyncio.get_running_loop().create_unix_connection(
                 lambda: connection, str(self.socket(link.name))
@@ -422,6 +428,11 @@ class Links:
                 await task
         if self._server is not None:
             self._server.close()
-        for link in self._links.values():
-            link.close()
+        ending = list(self.connections)
+        for connection in ending:
+            connection.close()
+        if ending:
+            await asyncio.wait([c.closed for c in ending], timeout=CLOSE_SECONDS)
+        for connection in list(self.connections):
+            connection.abort()
         self.socket(self.name).unlink(missing_ok=True)
