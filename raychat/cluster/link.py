@@ -30,6 +30,9 @@ log = structlog.get_logger("raychat.link")
 
 HEARTBEAT: Final = limits.LINK_HEARTBEAT_MS / 1000
 SILENCE: Final = limits.LINK_SILENCE_MS / 1000
+ACCEPT_SECONDS: Final = 0.01
+"""In which a socket that has been accepted becomes a connection."""
+
 CLOSE_SECONDS: Final = 1.0
 """What a connection may take to write what it has before it is cut off."""
 
@@ -427,6 +430,10 @@ class Links:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         if self._server is not None:
+            # First nobody can dial any more, then what had been accepted becomes a connection:
+            # asyncio loses a socket that it accepts in the very turn its server closes.
+            self.socket(self.name).unlink(missing_ok=True)
+            await asyncio.sleep(ACCEPT_SECONDS)
             self._server.close()
         ending = list(self.connections)
         for connection in ending:
@@ -435,4 +442,3 @@ class Links:
             await asyncio.wait([c.closed for c in ending], timeout=CLOSE_SECONDS)
         for connection in list(self.connections):
             connection.abort()
-        self.socket(self.name).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from raychat.ids import AccountId, DeviceId, InboxNumber, MessageId
 from raychat.observe.metrics import HostMetrics
 from raychat.store.protocol import Writes
 from raychat.store.sqlite import SqliteStore
-from raychat.users.events import Attach, Incoming, PutDevice, Session
+from raychat.users.events import Attach, Incoming, PutDevice, Register, Session
 from raychat.wire.batch import Op
 
 ME = AccountId(b"m" * 16)
@@ -124,3 +124,22 @@ async def test_a_fault_in_one_user_leaves_the_others_alone(turns: Turns, monkeyp
     assert turns._metrics.failed_turns == 1
     await turn(turns, message(wire, 1))
     assert wire.said[-1][0] == Op.DATA
+
+
+async def test_a_user_to_be_loaded_anew_is_asked_nothing_till_its_turn_is_durable(
+    turns: Turns,
+) -> None:
+    """Also while that turn's commit is on its way to a slow disk."""
+    wire, commit, seen = Wire(), turns._store.commit, []
+
+    async def slow(writes: Writes) -> None:
+        turns.add(message(wire, 1))
+        seen.append(turns._next())
+        await commit(writes)
+
+    turns._store.commit = slow
+    await turn(turns, Register(ME, ONE, b"new token".ljust(32)))
+    assert seen == [[]]
+    turns._store.commit = commit
+    await turn(turns)
+    assert turns.users[ME].devices[ONE].incarnation == 2

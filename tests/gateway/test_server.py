@@ -26,6 +26,7 @@ from raychat.gateway.session import Budget
 from raychat.gateway.socket import DeviceSocket
 from raychat.ids import PRIMARY, account_text
 from raychat.store.protocol import Writes
+from raychat.store.sqlite import SqliteStore
 from raychat.users.events import Effect, Event, Incoming
 from raychat.users.user import User
 from raychat.wire import frames
@@ -474,6 +475,14 @@ async def test_a_gateway_that_does_not_take_what_it_is_sent_recovers(
 # -- what dies -------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["fast", "slow"])
+def any_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow disk a host thinks on while a commit is on its way to it."""
+    if request.param == "slow":
+        monkeypatch.setattr(SqliteStore, "commits_at_once", False)
+
+
+@pytest.mark.usefixtures("any_disk")
 async def test_devices_do_not_notice_that_hosts_are_restarted(stack: Stack) -> None:
     devices = {person.account: stack.device(person) for person in stack.persons}
     for device in devices.values():
@@ -519,6 +528,7 @@ async def test_a_device_that_came_back_while_its_host_was_down_is_not_sent_away_
     assert (await old.end())[1] == "replaced"
 
 
+@pytest.mark.usefixtures("any_disk")
 async def test_a_killed_gateway_loses_nothing(stack: Stack) -> None:
     devices = {person.account: stack.device(person) for person in stack.persons[:3]}
     for device in devices.values():
