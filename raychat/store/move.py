@@ -15,7 +15,7 @@ import msgpack
 
 from raychat.database import FileLock, connect, migrate, transaction
 from raychat.ids import AccountId
-from raychat.store.sqlite import MIGRATIONS, SLOT_BITS, SLOT_MASK
+from raychat.store.sqlite.schema import MIGRATIONS, SLOT_BITS, SLOT_MASK
 
 ACCOUNT_TABLES = ("peer", "receipt", "keys", "prekey", "uploaded")
 

@@ -9,8 +9,9 @@ import pytest
 from raychat.database import connect
 from raychat.errors import StoreInUse, StoreTooNew
 from raychat.ids import InboxNumber
-from raychat.store import sqlite
 from raychat.store.sqlite import SqliteStore
+from raychat.store.sqlite.schema import MIGRATIONS
+from raychat.store.sqlite.store import LOG_PAGE_BYTES
 from tests.store.contract import ME, StoreContract, device, fill
 
 
@@ -76,12 +77,12 @@ async def test_each_opening_raises_the_epoch(opened: Opened) -> None:
 async def test_a_file_of_a_later_version_is_not_touched(opened: Opened) -> None:
     await opened.store.close()
     db = connect(opened.path)
-    db.pragma("user_version", len(sqlite.MIGRATIONS) + 1)
+    db.pragma("user_version", len(MIGRATIONS) + 1)
     db.close()
     with pytest.raises(StoreTooNew):
         SqliteStore(opened.path, "host-0")
     db = connect(opened.path)
-    db.pragma("user_version", len(sqlite.MIGRATIONS))
+    db.pragma("user_version", len(MIGRATIONS))
     db.close()
     opened.store = SqliteStore(opened.path, "host-0")
 
@@ -105,7 +106,7 @@ async def test_a_log_that_was_grown_ahead_is_read_back_after_a_crash(tmp_path: P
     for suffix in ("", "-wal"):
         source = tmp_path / f"host-0.db{suffix}"
         (tmp_path / f"copy.db{suffix}").write_bytes(source.read_bytes())
-    assert (tmp_path / "copy.db-wal").stat().st_size >= 50 * sqlite.LOG_PAGE_BYTES
+    assert (tmp_path / "copy.db-wal").stat().st_size >= 50 * LOG_PAGE_BYTES
     copy = SqliteStore(tmp_path / "copy.db", "host-0", log_pages=50)
     assert len(await copy.page(box, InboxNumber(0), 99)) == 29
     await fill(copy, box, range(30, 40))

@@ -1,19 +1,8 @@
 """The store of one host in one SQLite file.
 
-Tables (schema version in `PRAGMA user_version`; see MIGRATIONS):
-
-    owner     one row: the host's name and its epoch, raised at each opening
-    device    box (integer, names an inbox), account, device, incarnation, token hash, cursor
-    inbox     slot = box * 2^40 + number, and the envelope as the frame its device gets
-    peer      (account, sending account, device): last id taken, digests of the latest
-    receipt   (account, device, peer, outcome): revision and ranges
-    owed      news for accounts of other hosts, until they have it
-    keys      a device's identity key, signed pre-key and last-resort Kyber pre-key
-    prekey    (account, device, kind, id): one-time pre-keys, kind 0 X25519, 1 Kyber
-    uploaded  (account, device, kind): the highest id of them ever taken in
-
-An inbox is one run of integer keys, so that appending is the cheapest thing SQLite can do,
-and what a device has acknowledged leaves by one range delete. Nothing is deleted before that.
+The tables are in `schema`. An inbox is one run of integer keys, so that appending is the
+cheapest thing SQLite can do, and what a device has acknowledged leaves by one range delete.
+Nothing is deleted before that.
 
 Fencing: the file is locked to one process (`FileLock`), and each commit compares the epoch it
 was opened with to the one in the file, inside the transaction.
@@ -35,14 +24,9 @@ import msgpack
 from raychat.database import FileLock, connect, migrate, transaction
 from raychat.errors import Fenced, StoreError
 from raychat.ids import AccountId, DeviceId, Epoch, InboxNumber, MessageId
-from raychat.store.protocol import (
-    DeviceKeys,
-    Owed,
-    PeerId,
-    ReceiptId,
-    TakenKeys,
-    Writes,
-)
+from raychat.store.protocol import Owed, PeerId, ReceiptId, Writes
+from raychat.store.sqlite.keys import SqliteKeys
+from raychat.store.sqlite.schema import MIGRATIONS, SLOT_BITS, SLOT_MASK
 from raychat.users.events import (
     Box,
     DeviceRecord,
@@ -54,42 +38,8 @@ from raychat.users.events import (
 )
 from raychat.wire.frames import Outcome
 
-SLOT_BITS = 40
-SLOT_MASK = (1 << SLOT_BITS) - 1
-
 OWED_BITS = 32
 """Low bits of an `owed` sequence that count; the epoch is above them."""
-
-MIGRATIONS = [
-    """
-    CREATE TABLE owner (name TEXT NOT NULL, epoch INTEGER NOT NULL) STRICT;
-    CREATE TABLE device (
-        box INTEGER PRIMARY KEY, account BLOB NOT NULL, device INTEGER NOT NULL,
-        incarnation INTEGER NOT NULL, token_hash BLOB NOT NULL, cursor INTEGER NOT NULL,
-        UNIQUE (account, device)) STRICT;
-    CREATE TABLE inbox (slot INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT;
-    CREATE TABLE peer (
-        account BLOB NOT NULL, sender BLOB NOT NULL, device INTEGER NOT NULL,
-        incarnation INTEGER NOT NULL, last INTEGER NOT NULL, recent BLOB NOT NULL,
-        PRIMARY KEY (account, sender, device)) STRICT, WITHOUT ROWID;
-    CREATE TABLE receipt (
-        account BLOB NOT NULL, device INTEGER NOT NULL, peer BLOB NOT NULL,
-        outcome INTEGER NOT NULL, revision INTEGER NOT NULL, ranges BLOB NOT NULL,
-        PRIMARY KEY (account, device, peer, outcome)) STRICT, WITHOUT ROWID;
-    CREATE TABLE owed (sequence INTEGER PRIMARY KEY, told BLOB NOT NULL) STRICT;
-    CREATE TABLE keys (
-        account BLOB NOT NULL, device INTEGER NOT NULL, registration INTEGER NOT NULL,
-        identity BLOB NOT NULL, signed_pre_key BLOB NOT NULL, last_resort BLOB NOT NULL,
-        PRIMARY KEY (account, device)) STRICT, WITHOUT ROWID;
-    CREATE TABLE uploaded (
-        account BLOB NOT NULL, device INTEGER NOT NULL, kind INTEGER NOT NULL,
-        last INTEGER NOT NULL, PRIMARY KEY (account, device, kind)) STRICT, WITHOUT ROWID;
-    CREATE TABLE prekey (
-        account BLOB NOT NULL, device INTEGER NOT NULL, kind INTEGER NOT NULL,
-        id INTEGER NOT NULL, record BLOB NOT NULL,
-        PRIMARY KEY (account, device, kind, id)) STRICT;
-    """,
-]
 
 LOG_PAGES = 4_000
 """WAL pages (4 KiB) after which it is written back, in a thread beside the host."""
@@ -122,7 +72,7 @@ def _row(slot: int, frame: bytes) -> Row:
     )
 
 
-class SqliteStore:
+class SqliteStore(SqliteKeys):
     """Implements `HostStore`.
 
     Reading has a connection of its own and runs where it is called. So does a transaction, but
@@ -380,97 +330,9 @@ class SqliteStore:
         if row is None or row[0] != self.epoch:
             raise Fenced
 
-    # -- keys ------------------------------------------------------------------------------
-
-    async def put_keys(
-        self,
-        account: AccountId,
-        device: DeviceId,
-        keys: DeviceKeys | None,
-        pre_keys: Sequence[tuple[int, bytes]],
-        kyber_pre_keys: Sequence[tuple[int, bytes]],
-    ) -> None:
-        """Replace the device's lasting keys (if given) and add one-time ones.
-
-        Ids of one-time keys only grow: one not above the highest that was ever taken in is left
-        out, so that an upload that is repeated brings no key back that somebody has already.
-        """
-        async with self._keys_transaction() as db:
-            if keys is not None:
-                db.execute(
-                    "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
-                    (account, device, *keys),
-                )
-            for kind, records in ((0, pre_keys), (1, kyber_pre_keys)):
-                last = db.execute(
-                    "SELECT last FROM uploaded WHERE account = ? AND device = ? AND kind = ?",
-                    (account, device, kind),
-                ).get
-                new = [record for record in records if last is None or record[0] > last]
-                if new:
-                    db.executemany(
-                        "INSERT INTO prekey VALUES (?, ?, ?, ?, ?)",
-                        [(account, device, kind, number, record) for number, record in new],
-                    )
-                    db.execute(
-                        "INSERT OR REPLACE INTO uploaded VALUES (?, ?, ?, ?)",
-                        (account, device, kind, max(number for number, _ in new)),
-                    )
-
-    async def lasting_keys(self, account: AccountId, device: DeviceId) -> DeviceKeys | None:
-        row = self._reader.execute(
-            "SELECT registration, identity, signed_pre_key, last_resort FROM keys"
-            " WHERE account = ? AND device = ?",
-            (account, device),
-        ).fetchone()
-        return DeviceKeys(*row) if row else None
-
-    async def count_keys(self, account: AccountId, device: DeviceId) -> tuple[int, int]:
-        """One-time keys left: X25519, Kyber."""
-        counts = dict(
-            self._reader.execute(
-                "SELECT kind, count(*) FROM prekey WHERE account = ? AND device = ? GROUP BY kind",
-                (account, device),
-            ).fetchall()
-        )
-        return counts.get(0, 0), counts.get(1, 0)
-
-    async def take_keys(self, account: AccountId) -> list[TakenKeys]:
-        """Keys of every device of an account. A one-time key is given to one taker only: it
-        is gone, durably, before this returns; the last-resort Kyber key is given for ever."""
-        taken = []
-        async with self._keys_transaction() as db:
-            for device, incarnation, *keys in db.execute(
-                "SELECT device, incarnation, registration, identity, signed_pre_key, last_resort"
-                " FROM keys JOIN device USING (account, device) WHERE account = ?",
-                (account,),
-            ).fetchall():
-                pre_key, kyber = (
-                    db.execute(
-                        "DELETE FROM prekey WHERE rowid = (SELECT rowid FROM prekey WHERE"
-                        " account = ? AND device = ? AND kind = ? ORDER BY id LIMIT 1)"
-                        " RETURNING record",
-                        (account, device, kind),
-                    ).get
-                    for kind in (0, 1)
-                )
-                lasting = DeviceKeys(*keys)
-                kyber = kyber or lasting.last_resort
-                taken.append(TakenKeys(device, incarnation, lasting, pre_key, kyber))
-        return taken
-
-    async def forget_keys(self, account: AccountId, device: DeviceId) -> None:
-        """A device starts anew: nobody may be given its old keys."""
-        async with self._keys_transaction() as db:
-            for table in ("keys", "prekey", "uploaded"):
-                db.execute(
-                    f"DELETE FROM {table} WHERE account = ? AND device = ?",  # noqa: S608
-                    (account, device),
-                )
-
     @asynccontextmanager
-    async def _keys_transaction(self) -> AsyncIterator[apsw.Connection]:
-        """A durable transaction of its own. Raises Fenced, StoreError."""
+    async def _apart(self) -> AsyncIterator[apsw.Connection]:
+        """A durable transaction beside the turns. Raises Fenced, StoreError."""
         async with self._writing:
             with _store_errors(), transaction(self._db):
                 self._check_epoch()

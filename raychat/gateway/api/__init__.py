@@ -1,0 +1,46 @@
+"""The HTTP API: a module for each room it opens. PROTOCOL.md section 4 describes it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aiohttp import web
+
+from raychat import limits
+from raychat.errors import NotFound
+from raychat.gateway.api.accounts import AccountCalls
+from raychat.gateway.api.calls import Route, failure, typed
+from raychat.gateway.api.keys import KeyCalls
+from raychat.gateway.api.registrar import Registrar
+from raychat.gateway.server import Gateway
+
+
+class Calls(Protocol):
+    """The calls of one room."""
+
+    def routes(self) -> list[Route]: ...
+
+
+class Api:
+    """Handlers over a gateway (for the hosts) and a registrar (for accounts)."""
+
+    def __init__(self, gateway: Gateway, registrar: Registrar) -> None:
+        self._gateway = gateway
+        self._rooms: list[Calls] = [AccountCalls(gateway, registrar), KeyCalls(gateway)]
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=limits.HTTP_BODY_BYTES)
+        for room in self._rooms:
+            for method, path, handler in room.routes():
+                app.router.add_route(method, path, typed(handler))
+        app.router.add_route("GET", "/health", typed(self._health))
+        return app
+
+    @staticmethod
+    async def nothing(_request: web.Request) -> web.Response:
+        """Answers every path that no other call has."""
+        return failure(NotFound("There is no such call; see the protocol's table."))
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        health = self._gateway.health()
+        return web.json_response(health, status=200 if health["status"] == "ok" else 503)
