@@ -11,12 +11,12 @@ from time import perf_counter_ns
 from raychat.crypto.group_cipher import GroupCipher
 from raychat.crypto.group_message import DistributionId, new_distribution_id
 from raychat.crypto.sender_keys import (
-    SENDER_KEY_MESSAGES,
     MemorySenderKeyStore,
     SenderKeyRecord,
     SendingKey,
 )
 from raychat.ids import Address, DeviceId, new_account_id
+from raychat.limits import SENDER_KEY_MESSAGES
 
 NOW = 1_790_000_000_000
 BODY = b"b" * 300

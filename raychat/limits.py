@@ -39,6 +39,27 @@ UNACKED_SESSION_DAYS = _limit(
     "unacked_session", 30, "days", "closed", "a pre-key must not be leaned on for ever"
 )
 CIPHERTEXT_BYTES = _limit("ciphertext", 96 * 1024, "bytes", "closed", "parser work and memory")
+SENDER_KEY_STATES = _limit(
+    "sender_key_states", 5, "keys per sender and group", "closed", "memory per group"
+)
+SENDER_KEY_MESSAGES = _limit(
+    "sender_key_messages", 2_000, "messages per key", "closed", "who missed all can read each one"
+)
+SENDER_KEY_DAYS = _limit(
+    "sender_key", 14, "days", "closed", "how long a key that was seen tells what is said"
+)
+CERTIFICATE_BYTES = _limit(
+    "certificate", 1024, "bytes", "closed", "parser work; one with all in it has some 300"
+)
+UPLOAD_RECIPIENTS = _limit(
+    "upload_recipients", 5_000, "accounts", "closed", "what a server does for one request"
+)
+ATTACHMENT_BYTES = _limit(
+    "attachment", 2 * 1024**3, "bytes", "closed", "size of the table of segments"
+)
+SEGMENT_BYTES = _limit(
+    "segment", 65_536, "bytes", "closed", "memory until a part of a file can be checked"
+)
 
 # the edge
 FRAME_BYTES = _limit("frame", 256 * 1024, "bytes", "closed", "one WebSocket message, memory")

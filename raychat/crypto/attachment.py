@@ -41,11 +41,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from raychat.crypto.kdf import hkdf
 from raychat.errors import BadMac, InvalidKey, InvalidMessage, TooLarge
+from raychat.limits import ATTACHMENT_BYTES, SEGMENT_BYTES
 
-ATTACHMENT_BYTES: Final = 2 * 1024**3
-"""The largest file; it bounds the table."""
-SEGMENT_BYTES: Final = 65_536
-"""One segment in the blob. All but the last have this size, so offsets are round."""
 KEY_BYTES: Final = 32
 DIGEST_BYTES: Final = 32
 SMALLEST_PADDED: Final = 1_024

@@ -25,21 +25,10 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from raychat.crypto.curve import PrivateKey, PublicKey
-from raychat.crypto.protobuf import (
-    FIXED64,
-    LENGTH,
-    VARINT,
-    bytes_field,
-    number_field,
-    parse,
-    read_varint,
-    varint,
-)
+from raychat.crypto.protobuf import bytes_field, fixed64_field, number_field, parse
 from raychat.errors import BadSignature, InvalidKey, InvalidMessage
 from raychat.ids import MAX_DEVICE, AccountId, Address, DeviceId, account_id, account_text
-
-CERTIFICATE_BYTES: Final = 1024
-"""The most a written certificate may have; one with all that is in it has about 300."""
+from raychat.limits import CERTIFICATE_BYTES
 
 _E164_BYTES: Final = 32
 _EXPIRES: Final = 3
@@ -112,8 +101,7 @@ class SenderCertificate:
         content = (
             (b"" if phone_number is None else bytes_field(1, phone_number.encode()))
             + number_field(2, sender.device)
-            + varint(_EXPIRES << 3 | FIXED64)
-            + expires.to_bytes(8, "little")
+            + fixed64_field(_EXPIRES, expires)
             + bytes_field(4, key.data)
             + bytes_field(5, server.to_bytes())
             + bytes_field(6, account_text(sender.account).encode())
@@ -128,14 +116,14 @@ class SenderCertificate:
     def parse(cls, data: bytes) -> Self:
         """Raises InvalidMessage. Nothing is verified yet: see `TrustRoots.check`."""
         content, signature = _signed(data)
-        numbers, strings = parse(content, {2, 8}, {1, 4, 5, 6, 7})
+        numbers, strings = parse(content, {2, 8}, {1, 4, 5, 6, 7}, {_EXPIRES})
         if (5 in strings) is (8 in numbers):
             raise InvalidMessage("A certificate names one server certificate.")
         try:
             return cls(
                 sender=Address(_account(strings), _device(numbers[2])),
                 key=_public_key(strings[4]),
-                expires=_fixed64(content, _EXPIRES),
+                expires=numbers[_EXPIRES],
                 server=ServerCertificate.parse(strings[5]) if 5 in strings else None,
                 server_id=numbers.get(8),
                 phone_number=_phone_number(strings.get(1)),
@@ -228,31 +216,6 @@ def _phone_number(data: bytes | None) -> str | None:
     except UnicodeDecodeError:
         pass
     raise InvalidMessage("The phone number of the certificate is damaged.")
-
-
-def _fixed64(content: bytes, wanted: int) -> int:
-    """The one fixed64 field with that number, in a protobuf that has been parsed before."""
-    found: list[int] = []
-    at = 0
-    while at < len(content):
-        tag, at = read_varint(content, at)
-        number, wire_type = tag >> 3, tag & 7
-        if number == wanted and wire_type != FIXED64:
-            raise InvalidMessage(f"Field {wanted} has the wrong type.")
-        if wire_type == VARINT:
-            _, at = read_varint(content, at)
-        elif wire_type == LENGTH:
-            size, at = read_varint(content, at)
-            at += size
-        elif wire_type == FIXED64:
-            if number == wanted:
-                found.append(int.from_bytes(content[at : at + 8], "little"))
-            at += 8
-        else:
-            at += 4
-    if len(found) != 1:
-        raise InvalidMessage(f"Field {wanted} does not come exactly once.")
-    return found[0]
 
 
 def _public_key(data: bytes) -> PublicKey:

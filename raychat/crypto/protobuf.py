@@ -45,6 +45,11 @@ def bytes_field(field: int, data: bytes) -> bytes:
     return varint(field << 3 | LENGTH) + varint(len(data)) + data
 
 
+def fixed64_field(field: int, number: int) -> bytes:
+    """The field `field` holding an unsigned number in 8 bytes, whatever its size."""
+    return varint(field << 3 | FIXED64) + number.to_bytes(8, "little")
+
+
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """The varint at offset `at`, and the offset after it. Raises InvalidMessage."""
     number = shift = 0
@@ -63,9 +68,14 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def parse(
-    data: bytes, numbers: Set[int], strings: Set[int]
+    data: bytes,
+    numbers: Set[int],
+    strings: Set[int],
+    fixed64: Set[int] = frozenset(),
 ) -> tuple[dict[int, int], dict[int, bytes]]:
     """The fields of one message: those in `numbers` as u32, those in `strings` as bytes.
+
+    Those in `fixed64` have 8 bytes each and stand among the numbers.
 
     An absent field is absent from the result. Raises InvalidMessage for anything that is not
     well formed, for a known field of the wrong type or given twice, and for a number over 32
@@ -80,7 +90,7 @@ def parse(
         if field == 0:
             raise InvalidMessage("The message has a field number 0.")
         if wire_type == VARINT:
-            if field in strings or field in found_numbers:
+            if field in strings or field in fixed64 or field in found_numbers:
                 raise _misplaced(field)
             number, at = read_varint(data, at)
             if field in numbers:
@@ -88,7 +98,7 @@ def parse(
                     raise InvalidMessage(f"Field {field} does not fit in 32 bits.")
                 found_numbers[field] = number
         elif wire_type == LENGTH:
-            if field in numbers or field in found_strings:
+            if field in numbers or field in fixed64 or field in found_strings:
                 raise _misplaced(field)
             size, at = read_varint(data, at)
             stop = at + size
@@ -98,11 +108,15 @@ def parse(
                 found_strings[field] = data[at:stop]
             at = stop
         elif wire_type in _FIXED:
-            if field in numbers or field in strings:
+            if field in numbers or field in strings or field in found_numbers:
                 raise _misplaced(field)
-            at += _FIXED[wire_type]
+            start, at = at, at + _FIXED[wire_type]
             if at > end:
                 raise InvalidMessage(f"Field {field} runs over the end of the message.")
+            if field in fixed64:
+                if wire_type != FIXED64:
+                    raise _misplaced(field)
+                found_numbers[field] = int.from_bytes(data[start:at], "little")
         else:
             raise InvalidMessage(f"Field {field} has the unusable wire type {wire_type}.")
     return found_numbers, found_strings

@@ -28,17 +28,13 @@ import struct
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NewType, Self
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CBC
-
+from raychat.crypto.cbc import cbc_decrypt, cbc_encrypt
 from raychat.crypto.curve import PREFIX, KeyPair, PrivateKey, PublicKey
 from raychat.crypto.kdf import hkdf
 from raychat.crypto.skipped import ENTRY_BYTES, NO_KEYS, SkippedKeys, entry
 from raychat.errors import DuplicateMessage, InvalidMessage, TooFarAhead
 from raychat.limits import RECEIVER_CHAINS, SKIP_AHEAD, SKIPPED_KEYS
 
-_BLOCK: Final = 16
 _LAST_COUNTER: Final = 0xFFFF_FFFF
 
 # Stored form: root, previous counter, whether there is a sender chain, number of receiver chains.
@@ -64,21 +60,11 @@ class MessageKeys(NamedTuple):
         return cls(keys[:32], keys[32:64], keys[64:])
 
     def encrypt(self, plaintext: bytes) -> bytes:
-        """AES-256-CBC with PKCS #7 padding."""
-        padding = _BLOCK - len(plaintext) % _BLOCK
-        encryptor = Cipher(AES(self.aes), CBC(self.iv)).encryptor()
-        return encryptor.update(plaintext + bytes((padding,)) * padding) + encryptor.finalize()
+        return cbc_encrypt(self.aes, self.iv, plaintext)
 
     def decrypt(self, ciphertext: bytes) -> bytes:
         """Raises InvalidMessage. Only call it on a ciphertext whose MAC has been verified."""
-        if not ciphertext or len(ciphertext) % _BLOCK:
-            raise InvalidMessage("The ciphertext is not a whole number of blocks.")
-        decryptor = Cipher(AES(self.aes), CBC(self.iv)).decryptor()
-        padded = decryptor.update(ciphertext) + decryptor.finalize()
-        padding = padded[-1]
-        if not 1 <= padding <= _BLOCK or padded[-padding:] != bytes((padding,)) * padding:
-            raise InvalidMessage("The padding of the message is damaged.")
-        return padded[:-padding]
+        return cbc_decrypt(self.aes, self.iv, ciphertext)
 
     def __repr__(self) -> str:
         return "MessageKeys(…)"

@@ -21,10 +21,8 @@ from raychat.crypto.protobuf import read_varint, varint
 from raychat.crypto.sealed_v2 import KEY_BYTES, MATERIAL_BYTES, TAG_BYTES, VERSION_BYTE
 from raychat.errors import InvalidMessage, LegacyVersion, TooLarge, UnknownVersion
 from raychat.ids import MAX_DEVICE, AccountId, Address, DeviceId
-from raychat.limits import CIPHERTEXT_BYTES
+from raychat.limits import CIPHERTEXT_BYTES, UPLOAD_RECIPIENTS
 
-UPLOAD_RECIPIENTS: Final = 5_000
-"""Entries of one upload: what a server does for one request."""
 REGISTRATION_ID_MASK: Final = 0x3FFF
 
 _VERSION: Final = 0x23

@@ -30,12 +30,7 @@ from raychat.crypto.ratchet import ChainKey, ReceiverChain
 from raychat.crypto.skipped import ENTRY_BYTES, SkippedKeys
 from raychat.errors import CryptoError, StoreError, StoreTooNew
 from raychat.ids import Address
-
-SENDER_KEY_STATES: Final = 5
-"""Keys kept of one device in one group."""
-SENDER_KEY_MESSAGES: Final = 2_000
-"""Messages under one key. A receiver that missed all of them can still read each one."""
-SENDER_KEY_DAYS: Final = 14
+from raychat.limits import SENDER_KEY_DAYS, SENDER_KEY_MESSAGES, SENDER_KEY_STATES
 
 _DAY_MS: Final = 86_400_000
 _FORMAT: Final = 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from raychat.crypto.spqr import PostQuantumRatchet
+from raychat.crypto.spqr import PostQuantumRatchet, kem, states
+from raychat.crypto.spqr.ahead import Ahead
 
 SECRET = bytes(range(32))
 
@@ -15,6 +17,27 @@ SECRET = bytes(range(32))
 def pair() -> list[PostQuantumRatchet]:
     """The side that began a session, and the other."""
     return [PostQuantumRatchet.initiator(SECRET), PostQuantumRatchet.responder(SECRET)]
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """Nothing is done before its turn. Then randomness is drawn in the order of the steps."""
+    with (
+        patch.object(Ahead, "prepare", lambda *_: None),
+        patch.object(Ahead, "take", lambda ahead, key: ahead._make(key)),
+    ):
+        yield
+
+
+@contextmanager
+def restarted() -> Iterator[None]:
+    """Nothing has been done ahead yet."""
+    everything = [ahead for module in (states, kem) for ahead in vars(module).values()]
+    with ExitStack() as stack:
+        for ahead in everything:
+            if isinstance(ahead, Ahead):
+                stack.enter_context(patch.dict(ahead._kept, clear=True))
+        yield
 
 
 class Rehearsal:
@@ -32,7 +55,7 @@ class Rehearsal:
         chance = random.Random(7)
         sides = pair()
         drawn = random.Random(8)
-        with patch("os.urandom", drawn.randbytes):
+        with patch("os.urandom", drawn.randbytes), restarted():
             turns = (turn % 2 for turn in range(self._turns) for _ in range(chance.randint(1, 12)))
             for sender in turns:
                 step = sides[sender].send()

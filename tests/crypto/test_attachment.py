@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from raychat.crypto import attachment as attachment_module
 from raychat.crypto.attachment import (
-    ATTACHMENT_BYTES,
-    SEGMENT_BYTES,
     SMALLEST_PADDED,
     Attachment,
     AttachmentDecryptor,
@@ -25,6 +23,7 @@ from raychat.crypto.attachment import (
     table_range,
 )
 from raychat.errors import BadMac, InvalidKey, InvalidMessage, TooLarge
+from raychat.limits import ATTACHMENT_BYTES, SEGMENT_BYTES
 from tests.crypto.fields import flipped
 
 PLAIN = SEGMENT_BYTES - 16

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raychat.crypto.certificates import (
-    CERTIFICATE_BYTES,
     SenderCertificate,
     ServerCertificate,
     TrustRoots,
@@ -17,6 +16,7 @@ from raychat.crypto.curve import KeyPair, PrivateKey
 from raychat.crypto.protobuf import bytes_field, number_field
 from raychat.errors import BadSignature, CryptoError, InvalidKey, InvalidMessage
 from raychat.ids import Address, DeviceId, account_text, new_account_id
+from raychat.limits import CERTIFICATE_BYTES
 from tests.crypto.device import NOW
 from tests.crypto.fields import flipped
 from tests.crypto.sealed import EXPIRES, Authority

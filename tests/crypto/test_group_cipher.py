@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from raychat.crypto.group_message import DistributionId, SenderKeyMessage
-from raychat.crypto.sender_keys import SENDER_KEY_DAYS, SENDER_KEY_MESSAGES, SendingKey
+from raychat.crypto.sender_keys import SendingKey
 from raychat.errors import (
     BadSignature,
     CryptoError,
@@ -17,7 +17,7 @@ from raychat.errors import (
     TooFarAhead,
     TooLarge,
 )
-from raychat.limits import CIPHERTEXT_BYTES, SKIP_AHEAD
+from raychat.limits import CIPHERTEXT_BYTES, SENDER_KEY_DAYS, SENDER_KEY_MESSAGES, SKIP_AHEAD
 from tests.crypto.device import DAY, NOW
 from tests.crypto.fields import flipped
 from tests.crypto.group import GROUP, Member, addresses, group_corruptions

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raychat.crypto.protobuf import bytes_field, number_field, parse, read_varint, varint
+from raychat.crypto.protobuf import (
+    bytes_field,
+    fixed64_field,
+    number_field,
+    parse,
+    read_varint,
+    varint,
+)
 from raychat.errors import InvalidMessage
 
 NUMBERS = frozenset((1, 2))
@@ -28,6 +35,28 @@ def test_fields_read_back_in_any_order(number: int, short: bytes, long: bytes) -
     expected = ({2: number}, {3: short, 300: long})
     assert parse(b"".join(written), NUMBERS, STRINGS) == expected
     assert parse(b"".join(reversed(written)), NUMBERS, STRINGS) == expected
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_a_number_of_a_fixed_size_reads_back(number: int) -> None:
+    data = fixed64_field(7, number) + number_field(1, 5)
+    assert len(fixed64_field(7, number)) == 9
+    assert parse(data, NUMBERS, STRINGS, {7}) == ({1: 5, 7: number}, {})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(fixed64_field(7, 1) * 2, id="twice"),
+        pytest.param(number_field(7, 1), id="a varint"),
+        pytest.param(bytes_field(7, bytes(8)), id="a string"),
+        pytest.param(varint(7 << 3 | 5) + bytes(4), id="a fixed32"),
+        pytest.param(fixed64_field(7, 1)[:-1], id="cut off"),
+    ],
+)
+def test_a_number_of_a_fixed_size_is_just_that(data: bytes) -> None:
+    with pytest.raises(InvalidMessage):
+        parse(data, NUMBERS, STRINGS, {7})
 
 
 def test_absent_fields_are_absent() -> None:

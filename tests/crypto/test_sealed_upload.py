@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raychat.crypto.protobuf import varint
-from raychat.crypto.sealed_upload import UPLOAD_RECIPIENTS, Upload, UploadEntry
+from raychat.crypto.sealed_upload import Upload, UploadEntry
 from raychat.errors import InvalidMessage, LegacyVersion, RaychatError, TooLarge, UnknownVersion
 from raychat.ids import AccountId, DeviceId
-from raychat.limits import CIPHERTEXT_BYTES
+from raychat.limits import CIPHERTEXT_BYTES, UPLOAD_RECIPIENTS
 
 SHARED = b"e" * 32 + b"c" * 40
 

@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 from raychat.crypto.curve import KeyPair
 from raychat.crypto.kdf import hkdf
 from raychat.crypto.sender_keys import (
-    SENDER_KEY_DAYS,
-    SENDER_KEY_MESSAGES,
-    SENDER_KEY_STATES,
     GroupMessageKeys,
     MemorySenderKeyStore,
     SenderKeyRecord,
@@ -26,7 +23,13 @@ from raychat.errors import (
     TooFarAhead,
 )
 from raychat.ids import Address, DeviceId, new_account_id
-from raychat.limits import SKIP_AHEAD, SKIPPED_KEYS
+from raychat.limits import (
+    SENDER_KEY_DAYS,
+    SENDER_KEY_MESSAGES,
+    SENDER_KEY_STATES,
+    SKIP_AHEAD,
+    SKIPPED_KEYS,
+)
 from tests.crypto.device import DAY, NOW
 from tests.crypto.group import GROUP
 

@@ -23,7 +23,7 @@ from raychat.crypto.spqr.authenticator import Authenticator
 from raychat.crypto.spqr.chains import Chains, Link
 from raychat.crypto.spqr.erasure import Encoder
 from raychat.ids import Address, account_text
-from tests.crypto.braid import Rehearsal
+from tests.crypto.braid import Rehearsal, in_turn
 from tests.crypto.device import NOW, Device, established
 from tests.interop.peer import Peer, PeerDevice
 
@@ -149,7 +149,7 @@ def transcript(theirs: PeerDevice) -> dict[str, Any]:
         "signed_pre_key": text(ours.store.load_signed_pre_key(1).to_bytes()),
         "kyber_pre_key": text(ours.store.load_kyber_pre_key(1).to_bytes()),
     }
-    with patch("os.urandom", recorded):
+    with patch("os.urandom", recorded), in_turn():
         for turn in range(ROUNDS):
             messages = []
             for number in range(3 if turn % 20 == 0 else 1):

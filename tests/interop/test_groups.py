@@ -7,9 +7,9 @@ import random
 import pytest
 
 from raychat.crypto.group_message import SenderKeyDistribution
-from raychat.crypto.sender_keys import SENDER_KEY_STATES, SendingKey
+from raychat.crypto.sender_keys import SendingKey
 from raychat.errors import CryptoError, DuplicateMessage, NoSession, TooFarAhead
-from raychat.limits import SKIP_AHEAD
+from raychat.limits import SENDER_KEY_STATES, SKIP_AHEAD
 from tests.crypto.device import NOW
 from tests.crypto.group import GROUP, Member, group_corruptions
 from tests.interop.group_peer import GroupPeer

@@ -76,6 +76,21 @@ class Decoder(NamedTuple):
                 return self
         return Decoder(self.needed, entries + number + chunk.data)
 
+    @property
+    def missing(self) -> int:
+        """How many chunks are still to come."""
+        return self.needed - len(self.entries) // _ENTRY
+
+    def start(self) -> bytes:
+        """The beginning of the blob, as far as its chunks have come in order."""
+        entries = self.entries
+        pieces: list[bytes] = []
+        for at in range(0, len(entries), _ENTRY):
+            if not entries.startswith(len(pieces).to_bytes(2, "big"), at):
+                break
+            pieces.append(entries[at + 2 : at + _ENTRY])
+        return b"".join(pieces)
+
     def blob(self) -> bytes | None:
         """The blob, once there are enough chunks."""
         entries = self.entries

@@ -21,8 +21,9 @@ handshake together, and from the X25519 ratchet besides. It would serve one who 
 the state of a session and can break X25519, against whom the next epoch, in which the other
 side encapsulates, heals the session again.
 
-numpy is imported with the first encapsulation (a session has one in some 90 messages each way),
-since it takes 50 ms and a short command needs none of it.
+Much of a step can be done before its turn: see `prepare`, and `ahead` for what becomes of it.
+numpy is imported when that first happens, since it takes 50 ms and a short command needs none of
+it.
 """
 
 from __future__ import annotations
@@ -31,17 +32,18 @@ import hashlib
 import hmac
 import os
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 
+from raychat.crypto.spqr.ahead import Ahead
 from raychat.errors import InvalidMessage
 
 if TYPE_CHECKING:
     from raychat.crypto.spqr.polynomials import Numbers
 
-SEED_BYTES: Final = 64
+KEY_BYTES: Final = 64
+SEED_BYTES: Final = 32
 HEADER_BYTES: Final = 64
 VECTOR_BYTES: Final = 1152
 FIRST_BYTES: Final = 960
@@ -66,16 +68,22 @@ class DecapsulationKey:
 
     @classmethod
     def generate(cls) -> DecapsulationKey:
-        return cls(os.urandom(SEED_BYTES))
+        return cls(os.urandom(KEY_BYTES))
+
+    def prepare(self) -> None:
+        """Do most of what the next step will need."""
+        _EXPANDED.prepare(self.seed)
 
     def public(self) -> PublicParts:
-        key = MLKEM768PrivateKey.from_seed_bytes(self.seed).public_key().public_bytes_raw()
+        private = _EXPANDED.take(self.seed)
+        _EXPANDED.keep(self.seed, private)
+        key = private.public_key().public_bytes_raw()
         vector, rho = key[:VECTOR_BYTES], key[VECTOR_BYTES:]
         return PublicParts(rho + hashlib.sha3_256(key).digest(), vector)
 
     def decapsulate(self, first: bytes, second: bytes) -> bytes:
         """The 32-byte secret; for a damaged ciphertext one that nobody else has."""
-        return MLKEM768PrivateKey.from_seed_bytes(self.seed).decapsulate(first + second)
+        return _EXPANDED.take(self.seed).decapsulate(first + second)
 
     def __repr__(self) -> str:
         return "DecapsulationKey(…)"
@@ -102,15 +110,17 @@ class Encapsulation:
     def to(cls, header: bytes) -> Encapsulation:
         return cls(header, os.urandom(RANDOM_BYTES))
 
+    def prepare(self) -> None:
+        """Do half of what the next step will need."""
+        _DRAWN.prepare(self)
+
     def begin(self) -> Begun:
         """Encaps1 of the Braid."""
         from raychat.crypto.spqr import polynomials as poly
 
-        secret, coins = self._derived()
-        small = poly.sample_small([coins + bytes((number,)) for number in range(2 * _RANK)])
-        ephemeral, noise = poly.transform(small[:_RANK]), small[_RANK:]
-        product = poly.restore(poly.inner_product(_matrix(self.header[:32]), ephemeral))
-        return Begun(poly.compress((product + noise) % poly.Q, 10), secret)
+        drawn = _DRAWN.take(self)
+        product = poly.product(_MATRICES.take(self.header[:SEED_BYTES]), drawn.factor)
+        return Begun(poly.compress(product + drawn.noise, 10), drawn.secret)
 
     def finish(self, vector: bytes) -> bytes:
         """The second part of the ciphertext: Encaps2 of the Braid.
@@ -119,38 +129,61 @@ class Encapsulation:
         """
         from raychat.crypto.spqr import polynomials as poly
 
-        rho, digest = self.header[:32], self.header[32:]
+        rho, digest = self.header[:SEED_BYTES], self.header[SEED_BYTES:]
         if not hmac.compare_digest(hashlib.sha3_256(vector + rho).digest(), digest):
             raise InvalidMessage("The encapsulation key does not fit its header.")
-        theirs = poly.unpack(vector).reshape(_RANK, poly.SIZE)
+        theirs = poly.unpack(vector)
         if theirs.max() >= poly.Q:
             raise InvalidMessage("The encapsulation key is not reduced.")
-        _, coins = self._derived()
-        numbers = (*range(_RANK), 2 * _RANK)
-        small = poly.sample_small([coins + bytes((number,)) for number in numbers])
-        ephemeral, noise = poly.transform(small[:_RANK]), small[_RANK]
-        message = poly.message(self.random)
-        product = poly.restore(poly.inner_product(theirs, ephemeral))
-        return poly.compress((product + noise + message) % poly.Q, 4)
-
-    def _derived(self) -> tuple[bytes, bytes]:
-        keys = hashlib.sha3_512(self.random + self.header[32:]).digest()
-        return keys[:32], keys[32:]
+        drawn = _DRAWN.take(self)
+        return poly.compress(poly.product(theirs, drawn.factor) + drawn.last, 4)
 
     def __repr__(self) -> str:
         return "Encapsulation(…)"
 
 
-def prepare(header: bytes) -> None:
-    """Compute what `begin` needs of a header, so that it takes half as long soon afterwards."""
-    _matrix(header[:32])
+class _Drawn(NamedTuple):
+    """What an encapsulation uses of its randomness, in both of its steps."""
+
+    secret: bytes
+    factor: Numbers
+    noise: Numbers
+    last: Numbers
+    """The noise of the second part, and the message that is sent under it."""
+
+    def __repr__(self) -> str:
+        return "_Drawn(…)"
 
 
-@lru_cache(maxsize=16)
-def _matrix(rho: bytes) -> Numbers:
-    """A-hat of FIPS 203, transposed: row i and column j of it are drawn from rho | i | j."""
+def prepare(seed: bytes) -> None:
+    """Do what `begin` will need of the seed with which a header begins."""
+    _MATRICES.prepare(seed)
+
+
+def _matrix(seed: bytes) -> Numbers:
+    """A-hat of FIPS 203, transposed: row i and column j of it are drawn from seed | i | j."""
     from raychat.crypto.spqr import polynomials as poly
 
     places = range(_RANK)
-    seeds = [rho + bytes((row, column)) for row in places for column in places]
-    return poly.sample_uniform(seeds).reshape(_RANK, _RANK, poly.SIZE)
+    seeds = [seed + bytes((row, column)) for row in places for column in places]
+    return poly.sample_uniform(seeds)
+
+
+def _drawn(encapsulation: Encapsulation) -> _Drawn:
+    from raychat.crypto.spqr import polynomials as poly
+
+    header, random = encapsulation.header, encapsulation.random
+    keys = hashlib.sha3_512(random + header[SEED_BYTES:]).digest()
+    secret, coins = keys[:32], keys[32:]
+    small = poly.sample_small([coins + bytes((number,)) for number in range(2 * _RANK + 1)])
+    return _Drawn(
+        secret,
+        poly.factor(small[:, :_RANK]),
+        small[:, _RANK : 2 * _RANK],
+        small[:, 2 * _RANK :] + poly.message(random),
+    )
+
+
+_EXPANDED: Final = Ahead(MLKEM768PrivateKey.from_seed_bytes)
+_MATRICES: Final = Ahead(_matrix)
+_DRAWN: Final = Ahead(_drawn)

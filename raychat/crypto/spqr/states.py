@@ -15,6 +15,7 @@ encapsulation key and the other a ciphertext, a chunk with each message; then th
 Each state is a type that holds just what it needs, and no state changes: `send` and `receive`
 return the next one, so that a step is undone by forgetting it. A message of an earlier epoch,
 and one that the present state has no use for, leaves the state as it is: both only came late.
+What makes no difference to a state, the work of a step that is near, may be done before (`Ahead`).
 `secret` is the epoch secret, given once by each side:
 
     HKDF(ML-KEM secret, "…:SCKA Key" || epoch, 32), no salt
@@ -27,9 +28,10 @@ from typing import Final, NamedTuple
 
 from raychat.crypto.kdf import hkdf
 from raychat.crypto.spqr import kem
+from raychat.crypto.spqr.ahead import Ahead
 from raychat.crypto.spqr.authenticator import LABEL, MAC_BYTES, Authenticator, check_mac
 from raychat.crypto.spqr.erasure import CHUNK_BYTES, Decoder, Encoder
-from raychat.crypto.spqr.kem import DecapsulationKey, Encapsulation
+from raychat.crypto.spqr.kem import Begun, DecapsulationKey, Encapsulation
 from raychat.crypto.spqr.message import Kind, Payload
 from raychat.errors import InvalidMessage
 
@@ -97,10 +99,10 @@ class State:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KeysUnsampled(State):
-    """An epoch begins; its key is made with the next message."""
+    """An epoch begins; its key comes with the next message."""
 
     def send(self) -> Sent:
-        key = DecapsulationKey.generate()
+        key = _KEYS.take(self.auth)
         header, vector = key.public()
         encoder = Encoder(header + self.auth.header_mac(self.epoch, header))
         encoder, chunk = encoder.next()
@@ -171,6 +173,7 @@ class Ct1Received(State):
         if kind is not Kind.SECOND or chunk is None:
             return Received(self)
         second = Decoder(SECOND_CHUNKS).added(chunk)
+        self.key.prepare()
         state = EkSentCt1Received(self.epoch, self.auth, self.key, self.first, second)
         return Received(state)
 
@@ -221,10 +224,15 @@ class NoHeaderReceived(State):
         decoder = self.header.added(chunk)
         whole = decoder.blob()
         if whole is None:
+            start = decoder.start()
+            if len(start) >= kem.HEADER_BYTES:
+                _ENCAPSULATIONS.prepare(start[: kem.HEADER_BYTES])
+            elif start and self.epoch > 1:  # the message that begins a session is long enough
+                kem.prepare(start[: kem.SEED_BYTES])
             return Received(NoHeaderReceived(self.epoch, self.auth, decoder))
         header, mac = whole[: kem.HEADER_BYTES], whole[kem.HEADER_BYTES :]
         check_mac(self.auth.header_mac(self.epoch, header), mac)
-        kem.prepare(header)
+        _BEGUN.prepare(header)
         return Received(HeaderReceived(self.epoch, self.auth, header))
 
 
@@ -235,8 +243,7 @@ class HeaderReceived(State):
     header: bytes
 
     def send(self) -> Sent:
-        encapsulation = Encapsulation.to(self.header)
-        first, shared = encapsulation.begin()
+        encapsulation, (first, shared) = _BEGUN.take(self.header)
         secret = _epoch_secret(self.epoch, shared)
         auth = self.auth.updated(self.epoch, secret)
         encoder, chunk = Encoder(first).next()
@@ -264,6 +271,8 @@ class Ct1Sampled(State):
         epoch, auth, encapsulation = self.epoch, self.auth, self.encapsulation
         acknowledged = kind is Kind.VECTOR_ACK
         decoder = self.vector.added(chunk)
+        if decoder.missing == 1:
+            encapsulation.prepare()
         vector = decoder.blob()
         if vector is not None:
             second = _second(self, self.first.blob, vector)
@@ -310,6 +319,8 @@ class Ct1Acknowledged(State):
         if chunk is None or kind not in _VECTOR_KINDS:
             return Received(self)
         decoder = self.vector.added(chunk)
+        if decoder.missing == 1:
+            self.encapsulation.prepare()
         vector = decoder.blob()
         if vector is None:
             state = Ct1Acknowledged(self.epoch, self.auth, self.encapsulation, self.first, decoder)
@@ -330,6 +341,7 @@ class Ct2Sampled(State):
 
     def receive(self, epoch: int, payload: Payload) -> Received:
         if epoch == self.epoch + 1:
+            _KEYS.prepare(self.auth)
             return Received(KeysUnsampled(epoch, self.auth))
         # Named, since in a dataclass with slots super() would look in the class before it.
         return State.receive(self, epoch, payload)
@@ -348,6 +360,31 @@ def _second(state: Ct1Sampled | Ct1Acknowledged, first: bytes, vector: bytes) ->
     """The second part of the ciphertext and the MAC over both."""
     second = state.encapsulation.finish(vector)
     return second + state.auth.ciphertext_mac(state.epoch, first + second)
+
+
+def _new_key(_: Authenticator) -> DecapsulationKey:
+    key = DecapsulationKey.generate()
+    key.prepare()
+    return key
+
+
+def _encapsulation(header: bytes) -> Encapsulation:
+    encapsulation = Encapsulation.to(header)
+    encapsulation.prepare()
+    return encapsulation
+
+
+def _begun(header: bytes) -> tuple[Encapsulation, Begun]:
+    encapsulation = _ENCAPSULATIONS.take(header)
+    return encapsulation, encapsulation.begin()
+
+
+_KEYS: Final = Ahead(_new_key)
+"""Keys that are not sent yet. An authenticator stands for its session and epoch."""
+_ENCAPSULATIONS: Final = Ahead(_encapsulation)
+"""Those to a header whose MAC has not come yet."""
+_BEGUN: Final = Ahead(_begun)
+"""Those to a header that is known to be genuine, with what is sent first."""
 
 
 def _epoch_secret(epoch: int, shared: bytes) -> bytes:

@@ -46,7 +46,7 @@ def _decoder(chunks: int) -> _Field:
 
 
 def _read_key(data: bytes) -> DecapsulationKey | None:
-    return DecapsulationKey(data) if len(data) == kem.SEED_BYTES else None
+    return DecapsulationKey(data) if len(data) == kem.KEY_BYTES else None
 
 
 def _read_encapsulation(data: bytes) -> Encapsulation | None:

@@ -78,3 +78,15 @@ def test_an_encoder_and_a_decoder_read_back() -> None:
 @pytest.mark.parametrize("size", [1, 33, 35, 5 * 34, 6 * 34])
 def test_what_no_unfinished_decoder_can_hold_is_refused(size: int) -> None:
     assert Decoder.from_bytes(5, bytes(size)) is None
+
+
+def test_a_decoder_knows_what_is_missing_and_how_the_blob_begins() -> None:
+    data = blob(5)
+    row = chunks(data, 5)
+    decoder = Decoder(5)
+    assert (decoder.missing, decoder.start()) == (5, b"")
+    for count, chunk in enumerate(row, 1):
+        decoder = decoder.added(chunk)
+        assert (decoder.missing, decoder.start()) == (5 - count, data[: count * CHUNK_BYTES])
+    decoder = Decoder(5).added(row[0]).added(row[2]).added(row[1])
+    assert (decoder.missing, decoder.start()) == (2, data[:CHUNK_BYTES])

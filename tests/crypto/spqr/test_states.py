@@ -51,6 +51,27 @@ def deliver(sender: Side, receiver: Side, count: int) -> None:
         receiver.receive(sender.send())
 
 
+def test_a_step_that_is_undone_and_done_again_draws_anew() -> None:
+    a, b = pair()
+    assert a.state.send().payload != a.state.send().payload
+    deliver(a, b, 3)
+    assert b.is_in(states.HeaderReceived)
+    assert b.state.send().payload != b.state.send().payload
+    deliver(b, a, 1)
+    deliver(a, b, 35)
+    deliver(b, a, 29)
+    deliver(a, b, 1)
+    deliver(b, a, 5)
+    before, sent = b.state, a.send()
+    keys = []
+    for _ in range(2):
+        b.state = before
+        b.receive(sent)
+        assert b.is_in(states.KeysUnsampled)
+        keys.append(b.state.send().payload)
+    assert keys[0] != keys[1]
+
+
 def test_one_epoch_goes_through_the_states_and_changes_the_roles() -> None:
     a, b = pair()
     assert (a.is_in(states.KeysUnsampled), b.is_in(states.NoHeaderReceived)) == (True, True)
