@@ -11,9 +11,13 @@
     │   ├── IdStale           a client message id too old to be compared
     │   ├── AckAhead          an acknowledgement of a number never sent
     │   ├── DeviceList        a message not addressed to just the recipient's devices
+    │   ├── ListStale         a signed device list that is not newer than the one there is
+    │   ├── TooLate           an edit or deletion after the time for it
+    │   ├── LinkTaken         a link session of that name is there already
     │   └── BadNumber         not a phone number
     ├── Denied              who asks may not
-    │   └── BadToken, NotRegistered, Replaced, BadCode, CodeExpired
+    │   └── BadToken, NotRegistered, Replaced, BadCode, CodeExpired, LinkExpired,
+    │       ChallengeRequired, Locked, BadPin
     ├── Unavailable         try again later; nothing was lost       (retryable)
     │   ├── Overloaded, RateLimited, InboxFull, Fenced, WrongOwner, Timeout
     ├── NotFound            no such account, device, session
@@ -27,6 +31,9 @@
         │   └── BadMac
         ├── InvalidKey        a key that does not parse or contributes nothing
         ├── BadSignature      a pre-key or certificate not signed by whom it should be
+        ├── GhostDevice       a device its account has not signed
+        ├── ListRolledBack    a signed device list older than one that was seen
+        ├── BadProof          a proof of the key-transparency log that does not hold
         ├── UnknownPreKey     names a pre-key this device does not have
         ├── NoSession         no session with that address
         ├── TooFarAhead       skips more messages than the limit
@@ -36,12 +43,14 @@
 
 `code` is what programs compare and what crosses the wire; it never changes meaning.
 `str(error)` is for people: what was wrong and what to do. `retryable` says whether the same
-request may succeed later.
+request may succeed later. `data` is what a program needs besides the code (seconds to wait, tries
+left): JSON values, never secrets.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class RaychatError(Exception):
@@ -51,8 +60,9 @@ class RaychatError(Exception):
     retryable: ClassVar[bool] = False
     sentence: ClassVar[str] = "Something went wrong."
 
-    def __init__(self, detail: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, data: Mapping[str, Any] | None = None) -> None:
         super().__init__(detail or self.sentence)
+        self.data: dict[str, Any] = dict(data or {})
 
     @property
     def detail(self) -> str:
@@ -108,6 +118,21 @@ class AckAhead(BadRequest):
     sentence = "An envelope was acknowledged that was never sent."
 
 
+class ListStale(BadRequest):
+    code = "list-stale"
+    sentence = "The device list is not newer than the current one; fetch that, sign a newer one."
+
+
+class TooLate(BadRequest):
+    code = "too-late"
+    sentence = "The time to change that message is over; delete it for yourself, or write anew."
+
+
+class LinkTaken(BadRequest):
+    code = "link-taken"
+    sentence = "That link code is in use already; make a new one."
+
+
 class BadNumber(BadRequest):
     code = "bad-number"
     sentence = "That is not a phone number; write it with its country, like +15550001111."
@@ -129,6 +154,11 @@ class BadToken(Denied):
     sentence = "The device token is not valid; register the device again."
 
 
+class LinkExpired(Denied):
+    code = "link-expired"
+    sentence = "The link code is no longer valid; show a new one on the device to be linked."
+
+
 class NotRegistered(Denied):
     code = "not-registered"
     sentence = "This device is not registered yet; run `raychat register NUMBER` first."
@@ -147,6 +177,27 @@ class BadCode(Denied):
 class CodeExpired(Denied):
     code = "code-expired"
     sentence = "The code is no longer valid; ask for a new one."
+
+
+class ChallengeRequired(Denied):
+    """`challenge` in data says which one: its kind, and what the kind needs."""
+
+    code = "challenge"
+    sentence = "Show first that a person asks: solve the challenge and send its answer along."
+
+
+class Locked(Denied):
+    """`seconds` in data: after which it may be tried again."""
+
+    code = "locked"
+    sentence = "The registration is locked; give its PIN, or wait until the lock expires."
+
+
+class BadPin(Denied):
+    """`tries` in data: how many are left for now."""
+
+    code = "bad-pin"
+    sentence = "The PIN is not the one that locks this account; check it and try again."
 
 
 class Unavailable(RaychatError):
@@ -250,6 +301,21 @@ class BadSignature(CryptoError):
     sentence = "The signature does not belong to this key and signer."
 
 
+class GhostDevice(CryptoError):
+    code = "ghost-device"
+    sentence = "The account has not signed that device; nothing is sent to it or taken from it."
+
+
+class ListRolledBack(CryptoError):
+    code = "list-rolled-back"
+    sentence = "The server gave an older device list than before; nothing is sent by it."
+
+
+class BadProof(CryptoError):
+    code = "bad-proof"
+    sentence = "The server cannot prove what its key log says; compare safety numbers."
+
+
 class UnknownPreKey(CryptoError):
     code = "unknown-pre-key"
     sentence = "The message names a pre-key this device does not have."
@@ -290,6 +356,6 @@ def _tree(root: type[RaychatError]) -> dict[str, type[RaychatError]]:
 BY_CODE: dict[str, type[RaychatError]] = _tree(RaychatError)
 
 
-def from_code(code: str, detail: str = "") -> RaychatError:
+def from_code(code: str, detail: str = "", data: Mapping[str, Any] | None = None) -> RaychatError:
     """The error a peer sent, as an exception. An unknown code becomes a plain RaychatError."""
-    return BY_CODE.get(code, RaychatError)(detail or None)
+    return BY_CODE.get(code, RaychatError)(detail or None, data)

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from raychat.cluster.token import token_file, use_ray_token
 from raychat.config import Placement, Settings
+from raychat.errors import BadRequest
 
 
 def add_to(app: App) -> None:
@@ -85,7 +87,7 @@ def up(
     """
     given = {name: value for name, value in locals().items() if value is not None}
     given.pop("json_output")
-    settings = Settings(**given)
+    settings = _settings(given)
     use_ray_token(settings.data.expanduser().resolve())
     from raychat.cluster.launch import Server
     from raychat.gateway.actor import gateway_actor
@@ -107,6 +109,18 @@ def up(
         server.stop(lambda text: spinner.update(f"{text} …"))
     console.print("stopped; everything is kept in", str(settings.data), soft_wrap=True)
     return 0
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    """Raises BadRequest for values that cannot be, without repeating them: some are secrets."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = {}  # of what is tried in several ways, the last one's word
+        for each in error.errors(include_input=False, include_url=False):
+            wrong[str(each["loc"][0]) if each["loc"] else "providers"] = each["msg"]
+        said = "; ".join(f"{name}: {message}" for name, message in wrong.items())
+        raise BadRequest(f"The settings are not valid: {said}.") from None
 
 
 def _set_on_signals(stop: threading.Event) -> None:

@@ -20,9 +20,11 @@ from typing import Self, TypeVar
 
 import aiohttp
 
+from raychat.accounts.linking import Grant, LinkSessions
+from raychat.accounts.providers import ConsoleSender
 from raychat.accounts.service import Accounts
-from raychat.accounts.sms import ConsoleSms
 from raychat.accounts.store import SqliteAccountStore
+from raychat.clock import wall_ms
 from raychat.cluster.host import UserHost
 from raychat.cluster.link import Links
 from raychat.cluster.placement import Layout
@@ -31,6 +33,7 @@ from raychat.gateway.api import Api
 from raychat.gateway.server import Gateway
 from raychat.gateway.session import Budget
 from raychat.ids import PRIMARY, AccountId, InboxNumber, MessageId, Secret
+from raychat.keys.log import TransparencyLog
 from raychat.observe.metrics import GatewayMetrics, HostMetrics
 from raychat.store.sqlite import SqliteStore
 from raychat.wire import frames
@@ -40,6 +43,9 @@ from tests.people import Person, seed
 
 SECRET = Secret(b"a secret of tests" * 2)
 PLENTY = Budget(1e9, 1e9)
+NO_LIMIT = 1e6
+"""Scale of the budgets of registration, which have tests of their own."""
+
 GATEWAY = "gateway-0"
 
 T = TypeVar("T", bound=ToDevice)
@@ -55,8 +61,35 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
 class LocalAccounts(Accounts):
     """The API's registrar when the accounts are in the same process."""
 
+    links: LinkSessions
+    log: TransparencyLog
+
     async def ready(self, _account: AccountId) -> None:
         return None
+
+    async def open_link(self, link: bytes, request: bytes, token_hash: bytes) -> int:
+        return self.links.open(link, request, token_hash, wall_ms())
+
+    async def link_request(self, link: bytes) -> tuple[bytes, int]:
+        return self.links.request(link, wall_ms())
+
+    async def answer_link(self, link: bytes, grant: Grant, message: bytes) -> None:
+        self.links.answer(link, grant, message, wall_ms())
+
+    async def link_message(self, link: bytes, token_hash: bytes) -> bytes | None:
+        return self.links.message(link, token_hash, wall_ms())
+
+    async def link_grant(self, link: bytes, token_hash: bytes) -> Grant:
+        return self.links.grant(link, token_hash, wall_ms())
+
+    async def log_append(self, account: AccountId, data: bytes) -> None:
+        await self.log.append(account, data)
+
+    async def log_prove(self, account: AccountId, since: int, known: int) -> bytes:
+        return await self.log.prove(account, since, known)
+
+    async def log_state(self, since: int) -> bytes:
+        return await self.log.state(since)
 
 
 class Stack:
@@ -87,8 +120,15 @@ class Stack:
         await seed(self.folder, self.layout, self.persons)
         for name in self.layout.fixed_hosts():
             await self.start_host(name)
-        console = ConsoleSms(self.folder / "console.txt")
-        self.accounts = LocalAccounts(SqliteAccountStore(self.folder / "accounts.db"), console)
+        self.accounts = LocalAccounts(
+            SqliteAccountStore(self.folder / "accounts.db"),
+            ConsoleSender(self.folder / "console.txt"),
+            scale=NO_LIMIT,
+        )
+        self.accounts.links = LinkSessions()
+        self.accounts.log = TransparencyLog(
+            self.folder / "transparency.db", self.folder / "transparency.key"
+        )
         await self.start_gateway()
         self.http = aiohttp.ClientSession()
         return self
@@ -106,6 +146,7 @@ class Stack:
         for name in list(self.hosts):
             await self.kill_host(name)
         await self.accounts.close()
+        await self.accounts.log.close()
         self._reserved.close()
         shutil.rmtree(self._sockets)
 

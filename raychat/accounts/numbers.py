@@ -11,6 +11,7 @@ from phonenumbers import (
     parse,
 )
 
+from raychat import limits
 from raychat.errors import BadNumber
 from raychat.ids import PhoneNumber
 
@@ -33,3 +34,14 @@ def parse_number(text: str) -> PhoneNumber:
     if number.extension:
         raise BadNumber("A number with an extension cannot get text messages; leave it out.")
     return PhoneNumber(format_number(number, PhoneNumberFormat.E164))
+
+
+def prefix(number: PhoneNumber) -> str:
+    """The country's calling code and the first digits after it: numbers that are bought or
+    abused together mostly have these in common."""
+    return number[: len(f"+{country(number)}") + limits.PREFIX_DIGITS]
+
+
+def country(number: PhoneNumber) -> int:
+    """The country's calling code."""
+    return int(parse(number, None).country_code or 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NewType, Self
 
 from raychat.errors import StoreLocked
-from raychat.ids import PhoneNumber, Secret
+from raychat.ids import AccountId, PhoneNumber, Secret
 
 NumberHash = NewType("NumberHash", bytes)
 """32 bytes that stand for a phone number."""
@@ -24,6 +24,9 @@ RegistrationKey = NewType("RegistrationKey", bytes)
 
 Proof = NewType("Proof", bytes)
 """32 bytes that stand for a code of one registration: the same code elsewhere differs."""
+
+PoolKey = NewType("PoolKey", bytes)
+"""32 bytes that stand for the prefix of a number, or for all of them."""
 
 PEPPER_BYTES: Final = 32
 
@@ -75,6 +78,15 @@ class Pepper:
 
     def code(self, key: RegistrationKey, code: str) -> Proof:
         return Proof(self._hash(b"code", key + _bytes(code)))
+
+    def prefix(self, prefix: str) -> PoolKey:
+        """The key of a prefix; of all numbers for the empty one."""
+        return PoolKey(self._hash(b"prefix", prefix.encode()))
+
+    def pin(self, account: AccountId, pin: str) -> Secret:
+        """What is hashed slowly in place of a PIN, so that the database alone, from which all
+        PINs of a few digits could be tried, gives none away."""
+        return Secret(self._hash(b"pin", account + _bytes(pin)))
 
     def fingerprint(self) -> bytes:
         """32 bytes by which a database knows its pepper again."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from hmac import compare_digest
 
 from raychat import limits
-from raychat.accounts.pepper import NumberHash, Proof, RegistrationKey
+from raychat.accounts.pepper import NumberHash, PoolKey, Proof, RegistrationKey
 from raychat.errors import BadCode, CodeExpired, Denied
 from raychat.ids import AccountId
 
@@ -30,6 +30,7 @@ class Started:
     proof: Proof
     expires: int
     tries: int
+    prefix: PoolKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,11 @@ class Redeemed:
 Registration = Started | Verified | Redeemed
 
 
-def start(key: RegistrationKey, number: NumberHash, proof: Proof, now: int) -> Started:
-    return Started(key, number, proof, now + limits.CODE_SECONDS * 1000, limits.CODE_TRIES)
+def start(
+    key: RegistrationKey, number: NumberHash, prefix: PoolKey, proof: Proof, now: int
+) -> Started:
+    expires = now + limits.CODE_SECONDS * 1000
+    return Started(key, number, proof, expires, limits.CODE_TRIES, prefix)
 
 
 def check(registration: Registration, proof: Proof, now: int) -> Registration:

@@ -22,16 +22,18 @@ import structlog
 from ray.actor import ActorHandle
 
 from raychat import limits
-from raychat.accounts.service import Accounts
-from raychat.accounts.sms import ConsoleSms
+from raychat.accounts import providers
+from raychat.accounts.linking import Grant, LinkSessions
+from raychat.accounts.service import Accounts, Begun
 from raychat.accounts.store import SqliteAccountStore
 from raychat.clock import wall_ms
 from raychat.cluster.host import UserHost
 from raychat.cluster.link import Links
 from raychat.cluster.placement import Layout
-from raychat.config import Placement
+from raychat.config import Placement, Providers
 from raychat.errors import Fenced, Overloaded, RaychatError
 from raychat.ids import AccountId, Secret
+from raychat.keys.log import TransparencyLog
 from raychat.observe import logs
 from raychat.observe.metrics import HostMetrics
 from raychat.observe.ray_sink import RaySink
@@ -141,36 +143,88 @@ class AccountsActor(Shell):
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._links = LinkSessions()
         self.begin(ACCOUNTS, place, self._start())
 
     async def _start(self) -> None:
         data = self._place.data
+        chosen = Providers.kept(data)
         self._accounts = Accounts(
-            SqliteAccountStore(data / "accounts.db"), ConsoleSms(data / "console.txt"), wall_ms
+            SqliteAccountStore(data / "accounts.db"),
+            providers.sender(chosen, data),
+            challenge=providers.challenge(chosen),
+            scale=chosen.budget_scale,
         )
+        self._log = TransparencyLog(data / "transparency.db", data / "transparency.key")
         if self._place.layout.placement is Placement.DEDICATED:
             for account in await self._accounts.all_accounts():
                 host_actor(self._place.layout.host_of(account), self._place)
 
     async def call(self, verb: str, *arguments: Any) -> tuple[str | None, Any]:
-        """(None, result), or (error code, sentence): errors of ours are data, not tracebacks."""
+        """(None, result), or (error code, (sentence, data)): errors of ours are no tracebacks."""
         await asyncio.shield(self._started)
         try:
             return None, await getattr(self, f"_{verb}")(*arguments)
         except RaychatError as error:
-            return error.code, error.detail
+            return error.code, (error.detail, error.data)
 
-    async def _begin_registration(self, number: str) -> tuple[str, int, int]:
-        return await self._accounts.start(number)
+    async def _begin_registration(
+        self, number: str, channel: str, address: str, answer: str | None
+    ) -> Begun:
+        return await self._accounts.start(number, channel, address, answer)
 
-    async def _check(self, registration: str, code: str) -> None:
-        await self._accounts.check(registration, code)
+    async def _check(self, registration: str, code: str, address: str) -> None:
+        await self._accounts.check(registration, code, address)
 
-    async def _redeem(self, registration: str) -> AccountId:
-        return await self._accounts.redeem(registration)
+    async def _locked_holder(self, registration: str) -> AccountId | None:
+        return await self._accounts.locked_holder(registration)
 
-    async def _lookup(self, number: str) -> AccountId:
-        return await self._accounts.lookup(number)
+    async def _redeem(self, registration: str, pin: str | None) -> AccountId:
+        return await self._accounts.redeem(registration, pin)
+
+    async def _lookup(self, number: str, asker: AccountId, address: str) -> AccountId:
+        return await self._accounts.lookup(number, asker, address)
+
+    async def _see(self, account: AccountId, day: int) -> None:
+        await self._accounts.see(account, day)
+
+    async def _has_lock(self, account: AccountId) -> bool:
+        return await self._accounts.has_lock(account)
+
+    async def _set_lock(self, account: AccountId, pin: str) -> None:
+        await self._accounts.set_lock(account, pin)
+
+    async def _remove_lock(self, account: AccountId) -> None:
+        await self._accounts.remove_lock(account)
+
+    async def _change_number(
+        self, account: AccountId, registration: str, pin: str | None
+    ) -> AccountId | None:
+        return await self._accounts.change_number(account, registration, pin)
+
+    async def _remove(self, account: AccountId, pin: str | None) -> None:
+        await self._accounts.remove(account, pin)
+
+    async def _leaving(self) -> list[AccountId]:
+        return await self._accounts.leaving()
+
+    async def _gone(self, account: AccountId) -> None:
+        await self._accounts.gone(account)
+
+    async def _open_link(self, link: bytes, request: bytes, token_hash: bytes) -> int:
+        return self._links.open(link, request, token_hash, wall_ms())
+
+    async def _link_request(self, link: bytes) -> tuple[bytes, int]:
+        return self._links.request(link, wall_ms())
+
+    async def _answer_link(self, link: bytes, grant: Grant, message: bytes) -> None:
+        self._links.answer(link, grant, message, wall_ms())
+
+    async def _link_message(self, link: bytes, token_hash: bytes) -> bytes | None:
+        return self._links.message(link, token_hash, wall_ms())
+
+    async def _link_grant(self, link: bytes, token_hash: bytes) -> Grant:
+        return self._links.grant(link, token_hash, wall_ms())
 
     async def _ensure_host(self, account: AccountId) -> None:
         """With dedicated placement: the account's own host exists and serves."""
@@ -181,7 +235,17 @@ class AccountsActor(Shell):
             raise Overloaded("Dedicated placement is full; run with --placement sharded.")
         await host_actor(layout.host_of(account), self._place).ready.remote()
 
+    async def _log_append(self, account: AccountId, data: bytes) -> None:
+        await self._log.append(account, data)
+
+    async def _log_prove(self, account: AccountId, since: int, known: int) -> bytes:
+        return await self._log.prove(account, since, known)
+
+    async def _log_state(self, since: int) -> bytes:
+        return await self._log.state(since)
+
     async def drain(self) -> None:
+        await self._log.close()
         await self._accounts.close()
 
 

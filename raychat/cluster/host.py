@@ -7,6 +7,7 @@ Users (`turns`), answers requests for keys and registrations, and keeps house.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable
@@ -19,21 +20,42 @@ from raychat.clock import Clock, wall_ms
 from raychat.cluster.link import Link, Links
 from raychat.cluster.placement import Layout
 from raychat.cluster.turns import Turns
-from raychat.errors import BadToken, Malformed, Overloaded, RaychatError, WrongOwner
-from raychat.ids import AccountId, DeviceId
-from raychat.keys.server import KeyServer
+from raychat.errors import (
+    BadToken,
+    Denied,
+    ListStale,
+    Malformed,
+    Overloaded,
+    RaychatError,
+    TooLarge,
+    Unavailable,
+    WrongOwner,
+)
+from raychat.ids import PRIMARY, AccountId, DeviceId
+from raychat.keys import devices
+from raychat.keys.devices import VettedList
+from raychat.keys.server import KeyServer, Vetted
 from raychat.observe.metrics import HostMetrics
 from raychat.store.protocol import HostStore, Owed
 from raychat.users.events import (
     Acknowledge,
     Attach,
+    Block,
+    Delete,
     Detach,
+    Event,
     Expire,
     Incoming,
+    NewList,
     Register,
+    Remove,
+    Rotate,
     Session,
+    Ticket,
     Told,
+    UseToken,
 )
+from raychat.users.registry import DAY_MS
 from raychat.wire.batch import Item, Op
 from raychat.wire.frames import Outcome
 
@@ -41,6 +63,7 @@ log = structlog.get_logger("raychat.host")
 
 SWEEP_SECONDS: Final = 5.0
 EXPIRY_SECONDS: Final = 60.0
+UNSEEN_SECONDS: Final = 600.0
 EXPIRY_BOXES: Final = 1_000
 DRAIN_SECONDS: Final = 5.0
 REQUESTS: Final = 256
@@ -83,7 +106,7 @@ class UserHost:
         for owed in await self._store.owed(0, limits.INBOX_ENVELOPES):
             self._send_owed(owed)
         await self._links.listen(self._link_for)
-        for job in (self.turns.run(), self._sweep(), self._expire()):
+        for job in (self.turns.run(), self._sweep(), self._expire(), self._remove_unseen()):
             self._tasks.add(asyncio.create_task(job))
 
     async def drain(self) -> None:
@@ -126,12 +149,12 @@ class UserHost:
                 case [Op.SEND, int(session), to, sender, device, incarnation, message, parts]:
                     reply = Session(link, session)
                     add(Incoming(to, reply, sender, device, incarnation, message, parts))
-                case [Op.ACK, int(session), account, device, upto, failed]:
+                case [Op.ACK, int(session), account, device, upto, untold]:
                     who = Session(link, session)
-                    add(Acknowledge(account, who, device, upto, failed))
-                case [Op.ATTACH, int(session), account, device, token, seen, failed, at, again]:
+                    add(Acknowledge(account, who, device, upto, untold))
+                case [Op.ATTACH, int(session), account, device, token, seen, untold, at, again]:
                     who = Session(link, session)
-                    add(Attach(account, who, device, token, seen, failed, at, (), (), again))
+                    add(Attach(account, who, device, token, seen, untold, at, (), (), again))
                 case [Op.DETACH, int(session), account, device]:
                     add(Detach(account, Session(link, session), device))
                 case [Op.TOLD, int(owed), account, device, incarnation, peer, outcome, lo, hi]:
@@ -196,24 +219,133 @@ class UserHost:
         else:
             link.send((Op.ANSWER, number, None, result))
 
+    async def _ask(self, event_for: Callable[[Ticket], Event]) -> Any:
+        """Have a User do something; returns, or raises, what it answers once that is durable."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def answer(result: Any) -> None:
+            if future.done():
+                return
+            if isinstance(result, RaychatError):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        # Of a User that failed over it the event was left out: nobody else will answer.
+        self.turns.add(event_for(answer), lambda: answer(Unavailable()))
+        self.turns.begin()
+        return await future
+
     async def _check(self, account: AccountId, device: DeviceId, token_hash: bytes) -> None:
         """Whether a token is that of a device of ours. Raises BadToken."""
         user = await self.turns.user(account)
         if not user.is_token(device, token_hash):
             raise BadToken
+        if user.is_new_token(device, token_hash):
+            await self._ask(lambda ticket: UseToken(account, device, token_hash, ticket))
 
     async def _register(
-        self, account: AccountId, device: DeviceId, token_hash: bytes, keys: bytes
+        self, account: AccountId, device: DeviceId, token_hash: bytes, keys: bytes, listed: bytes
     ) -> int:
-        """A device with a new token, incarnation and keys; returns the incarnation."""
+        """The primary with a new token, incarnation and keys, and its list; every other device is
+        removed. Returns the incarnation."""
+        if device != PRIMARY:
+            raise Malformed("Only the primary is registered without being linked.")
         vetted = await self._keys.vet(account, device, keys, registering=True)
-        await self._store.forget_keys(account, device)  # nobody may start with the old ones
-        done = asyncio.Event()
-        self.turns.add(Register(account, device, token_hash), done.set)
-        self.turns.begin()
-        await done.wait()
-        await self._keys.keep(account, device, vetted)
-        return (await self.turns.user(account)).devices[device].incarnation
+        primary = devices.vet_primary(account, listed, vetted.identity.key)
+        return await self._enter(account, device, token_hash, vetted, primary)
+
+    async def _register_linked(
+        self,
+        account: AccountId,
+        device: DeviceId,
+        token_hash: bytes,
+        keys: bytes,
+        signature: bytes,
+        listed: bytes,
+    ) -> int:
+        """A linked device, with the list of the primary's that names it; returns its
+        incarnation."""
+        vetted = await self._keys.vet(account, device, keys, True, signature)
+        linked = devices.vet_linked(account, listed, device, vetted.identity.key, signature)
+        await devices.check_identities(self._store, account, linked, device)
+        return await self._enter(account, device, token_hash, vetted, linked)
+
+    async def _enter(
+        self,
+        account: AccountId,
+        device: DeviceId,
+        token_hash: bytes,
+        vetted: Vetted,
+        listed: VettedList,
+    ) -> int:
+        async with self._keys.registering(account, device, vetted) as keys:
+            box = self._store.next_box()
+            registration = (account, device, token_hash, listed.record, keys, box)
+            incarnation: int = await self._ask(lambda ticket: Register(*registration, ticket))
+        return incarnation
+
+    # -- the devices of an account ---------------------------------------------------------
+
+    async def _vet_link(
+        self, account: AccountId, caller: DeviceId, device: DeviceId, listed: bytes
+    ) -> None:
+        """Whether a list may bring a new device in, once that registers. Changes nothing."""
+        vetted = await self._primary_list(account, caller, listed, device)
+        user = await self.turns.user(account)
+        if device not in vetted.identities:
+            raise Malformed("The list does not name the device to be linked.")
+        if device in user.devices:
+            raise Malformed(f"There is a device {device} already; give the new one a free number.")
+        if vetted.record.version <= user.list_version:
+            raise ListStale
+
+    async def _put_list(self, account: AccountId, caller: DeviceId, listed: bytes) -> None:
+        """A newer list of the primary's; devices that are not in it are removed."""
+        vetted = await self._primary_list(account, caller, listed)
+        await self._ask(lambda ticket: NewList(account, vetted.record, ticket))
+
+    async def _primary_list(
+        self,
+        account: AccountId,
+        caller: DeviceId,
+        listed: bytes,
+        but: DeviceId | None = None,
+    ) -> VettedList:
+        if caller != PRIMARY:
+            raise Denied("Only the primary device may change the device list.")
+        vetted = devices.vet_list(account, listed)
+        await devices.check_identities(self._store, account, vetted, but)
+        return vetted
+
+    async def _devices(self, account: AccountId) -> tuple[bytes | None, list[tuple[int, ...]]]:
+        """The signed list, and (device, incarnation, day last seen) of each device."""
+        user = await self.turns.user(account)
+        known = sorted(user.devices.items())
+        return (
+            await self._store.device_list(account),
+            [(number, device.incarnation, device.seen) for number, device in known],
+        )
+
+    async def _remove(self, account: AccountId, device: DeviceId) -> None:
+        """A linked device leaves the account."""
+        await self._ask(lambda ticket: Remove(account, device, ticket))
+
+    async def _rotate(self, account: AccountId, device: DeviceId, token_hash: bytes) -> None:
+        """A new token; the old one works until this one is used."""
+        await self._ask(lambda ticket: Rotate(account, device, token_hash, ticket))
+
+    async def _block(self, account: AccountId, blocked: list[AccountId]) -> None:
+        """Just these accounts are blocked from now on."""
+        if len(blocked) > limits.BLOCKED:
+            raise TooLarge(f"An account blocks at most {limits.BLOCKED} others.")
+        await self._ask(lambda ticket: Block(account, blocked, ticket))
+
+    async def _delete(self, account: AccountId) -> None:
+        """The account is no more."""
+        await self._ask(lambda ticket: Delete(account, ticket))
+
+    # -- keys ------------------------------------------------------------------------------
 
     async def _put_keys(self, account: AccountId, device: DeviceId, keys: bytes) -> None:
         await self._keys.put(account, device, keys, registering=False)
@@ -221,12 +353,26 @@ class UserHost:
     async def _count_keys(self, account: AccountId, device: DeviceId) -> tuple[int, int]:
         return await self._keys.count(account, device)
 
-    async def _bundles(self, account: AccountId) -> list[dict[str, Any]]:
-        return await self._keys.bundles(account)
+    async def _bundles(
+        self, account: AccountId, requester: AccountId, numbers: list[DeviceId] | None
+    ) -> dict[str, Any]:
+        """The signed device list and a bundle for each device, ready for JSON."""
+        bundles = await self._keys.bundles(account, requester, numbers, self._clock())
+        listed = await self._store.device_list(account)
+        text = base64.b64encode(listed).decode() if listed is not None else None
+        return {"list": text, "devices": bundles}
 
     _VERBS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
         "check": _check,
         "register": _register,
+        "register-linked": _register_linked,
+        "vet-link": _vet_link,
+        "put-list": _put_list,
+        "devices": _devices,
+        "remove": _remove,
+        "rotate": _rotate,
+        "block": _block,
+        "delete": _delete,
         "put-keys": _put_keys,
         "count-keys": _count_keys,
         "bundles": _bundles,
@@ -269,6 +415,18 @@ class UserHost:
         for account, device, rows in found:
             self.turns.add(Expire(account, device, rows))
         self._metrics.expired += sum(len(rows) for _, _, rows in found)
+        self.turns.begin()
+
+    async def _remove_unseen(self) -> None:
+        """Remove linked devices that nobody uses any more."""
+        while True:
+            await asyncio.sleep(UNSEEN_SECONDS)
+            await self.remove_unseen()
+
+    async def remove_unseen(self) -> None:
+        before = self._clock() // DAY_MS - limits.IDLE_DEVICE_DAYS
+        for account, device in await self._store.unseen(before, limits.EXPIRY_BATCH):
+            self.turns.add(Remove(account, device, unseen=before))
         self.turns.begin()
 
     def health(self) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Server:
         sockets = sockets_folder(data)
         sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
         make_secret(data / "cluster.secret", secrets.token_bytes(32))
+        settings.providers.keep(data)
         layout = Layout(settings.placement, settings.hosts)
         self._settle(data, layout)
         place = Place(data, sockets, layout, settings.log_level)

@@ -32,6 +32,7 @@ from raychat.store.protocol import InboxStore, Owed, Writes
 from raychat.users.events import (
     Admit,
     Advance,
+    Answer,
     Append,
     Attach,
     Dismiss,
@@ -43,7 +44,6 @@ from raychat.users.events import (
     Push,
     PutPeer,
     PutReceipt,
-    Register,
     Session,
     Tell,
     Told,
@@ -172,8 +172,6 @@ class Turns:
                 turn.anew.add(event.account)
             else:
                 self._sort(effects, turn, tells)
-                if type(event) is Register:  # the store names the inbox
-                    turn.anew.add(event.account)
             if event.account in turn.anew:
                 work = self._put_back(work, done + 1)
                 break
@@ -265,7 +263,7 @@ class Turns:
         if device is None:
             return event
         waiting = await self._store.page(device.box, device.cursor, limits.PUSH_WINDOW)
-        receipts = await self._store.receipts_after(event.account, event.device, event.revision)
+        receipts = await self._store.receipts_after(event.account, event.revision)
         return event._replace(waiting=waiting, receipts=receipts)
 
     async def _learn_receipts(self, told: Iterable[Told]) -> None:
@@ -294,7 +292,7 @@ class Turns:
                     tells.append(effect.told)
                 case PutReceipt():
                     writes.receipts[effect[:4]] = effect
-                case Admit() | Dismiss() | Fetch() | Waiting():
+                case Admit() | Dismiss() | Fetch() | Answer() | Waiting():
                     out.append(effect)
                 case _:
                     writes.add(effect)
@@ -366,6 +364,10 @@ class Turns:
     def _undo(self, turn: Turn) -> None:
         """The store has nothing of this turn, nor of what was thought since."""
         since, self._open = self._open, Turn()
+        for effect in (*turn.out, *since.out):
+            if type(effect) is Dismiss:
+                # The User that is loaded anew knows nothing of this connection: it would stay.
+                self._send_away(effect.session)
         self._drop(turn.touched | since.touched)
         self._queue.extendleft(reversed(turn.work + since.work))
         self._settled.set()
@@ -379,8 +381,12 @@ class Turns:
             if user is not None:
                 lost += [d.session for d in user.devices.values() if d.session is not None]
         for session in lost:
-            reason = (Close.GOING_AWAY, "unavailable", "Connect again.")
-            session.link.send((Op.DISMISS, session.number, *reason))
+            self._send_away(session)
+
+    @staticmethod
+    def _send_away(session: Session) -> None:
+        reason = (Close.GOING_AWAY, "unavailable", "Connect again.")
+        session.link.send((Op.DISMISS, session.number, *reason))
 
     # -- emitting --------------------------------------------------------------------------
 
@@ -401,6 +407,8 @@ class Turns:
                     session.link.send(item, len(frame))
                 case Dismiss(session, close, code, detail):
                     session.link.send((Op.DISMISS, session.number, close, code, detail))
+                case Answer(ticket, result):
+                    ticket(result)
                 case Waiting():
                     self._metrics.waiting += 1
         for account, device, box, after, most in fetches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from pathlib import Path
@@ -11,17 +12,24 @@ from typing import Any, Final, NamedTuple
 import ray
 from ray.actor import ActorHandle
 
+from raychat.accounts.linking import Grant
+from raychat.accounts.service import Begun
 from raychat.cluster.actors import ACCOUNTS, NAMESPACE, PUBLISH_SECONDS, Place, Shell, options
-from raychat.config import Settings
-from raychat.errors import Unavailable, from_code
+from raychat.config import Network, Settings
+from raychat.errors import RaychatError, Unavailable, from_code
 from raychat.gateway.api import Api
+from raychat.gateway.api.accounts import leave
+from raychat.gateway.api.addresses import Addresses
 from raychat.gateway.server import Gateway
 from raychat.gateway.session import Budget
 from raychat.ids import AccountId
 from raychat.observe.metrics import GatewayMetrics
 from raychat.observe.ray_sink import RaySink
 
-CALL_SECONDS: Final = 10.0
+CALL_SECONDS: Final = 15.0
+"""Longer than a challenge is checked and a code handed over."""
+
+REMOVALS_SECONDS: Final = 60.0
 
 
 class Edge(NamedTuple):
@@ -32,6 +40,7 @@ class Edge(NamedTuple):
     tls_cert: Path | None
     tls_key: Path | None
     budget: Budget
+    proxies: tuple[Network, ...] = ()
 
 
 @ray.remote
@@ -50,14 +59,24 @@ class GatewayActor(Shell):
         self._gateway = Gateway(
             self._name, links, self._place.layout, self._metrics, self._edge.budget
         )
-        api = Api(self._gateway, RayRegistrar())
+        self._registrar = RayRegistrar()
+        api = Api(self._gateway, self._registrar, Addresses(self._edge.proxies))
         await self._gateway.start(api.app(), _listener(self._edge), _tls(self._edge), api.nothing)
         self._publisher = self._loop.create_task(self._publish(RaySink("gateway", self._name)))
+        self._sweeper = self._loop.create_task(self._finish_removals())
 
     async def _publish(self, sink: RaySink) -> None:
         while True:
             await asyncio.sleep(PUBLISH_SECONDS)
             self._metrics.publish(sink)
+
+    async def _finish_removals(self) -> None:
+        """Tell hosts of removed accounts what they were not told because somebody was down."""
+        while True:
+            await asyncio.sleep(REMOVALS_SECONDS)
+            with contextlib.suppress(RaychatError):
+                for account in await self._registrar.leaving():
+                    await leave(self._gateway, self._registrar, account)
 
     async def health(self) -> dict[str, Any]:
         return self._gateway.health()
@@ -82,30 +101,90 @@ class RayRegistrar:
             self._actor = None
             raise Unavailable from error
         if code is not None:
-            raise from_code(code, result)
+            raise from_code(code, *result)
         return result
 
-    async def start(self, number: str) -> tuple[str, int, int]:
-        registration, digits, seconds = await self._call("begin_registration", number)
-        return registration, digits, seconds
+    async def start(self, number: str, channel: str, address: str, answer: str | None) -> Begun:
+        return Begun(*await self._call("begin_registration", number, channel, address, answer))
 
-    async def check(self, registration: str, code: str) -> None:
-        await self._call("check", registration, code)
+    async def check(self, registration: str, code: str, address: str) -> None:
+        await self._call("check", registration, code, address)
 
-    async def redeem(self, registration: str) -> AccountId:
-        return AccountId(await self._call("redeem", registration))
+    async def locked_holder(self, registration: str) -> AccountId | None:
+        return _account(await self._call("locked_holder", registration))
 
-    async def lookup(self, number: str) -> AccountId:
-        return AccountId(await self._call("lookup", number))
+    async def redeem(self, registration: str, pin: str | None) -> AccountId:
+        return AccountId(await self._call("redeem", registration, pin))
+
+    async def lookup(self, number: str, asker: AccountId, address: str) -> AccountId:
+        return AccountId(await self._call("lookup", number, asker, address))
+
+    async def see(self, account: AccountId, day: int) -> None:
+        await self._call("see", account, day)
+
+    async def has_lock(self, account: AccountId) -> bool:
+        return bool(await self._call("has_lock", account))
+
+    async def set_lock(self, account: AccountId, pin: str) -> None:
+        await self._call("set_lock", account, pin)
+
+    async def remove_lock(self, account: AccountId) -> None:
+        await self._call("remove_lock", account)
+
+    async def change_number(
+        self, account: AccountId, registration: str, pin: str | None
+    ) -> AccountId | None:
+        return _account(await self._call("change_number", account, registration, pin))
+
+    async def remove(self, account: AccountId, pin: str | None) -> None:
+        await self._call("remove", account, pin)
+
+    async def leaving(self) -> list[AccountId]:
+        return [AccountId(account) for account in await self._call("leaving")]
+
+    async def gone(self, account: AccountId) -> None:
+        await self._call("gone", account)
+
+    async def open_link(self, link: bytes, request: bytes, token_hash: bytes) -> int:
+        return int(await self._call("open_link", link, request, token_hash))
+
+    async def link_request(self, link: bytes) -> tuple[bytes, int]:
+        request, seconds = await self._call("link_request", link)
+        return request, seconds
+
+    async def answer_link(self, link: bytes, grant: Grant, message: bytes) -> None:
+        await self._call("answer_link", link, grant, message)
+
+    async def link_message(self, link: bytes, token_hash: bytes) -> bytes | None:
+        message: bytes | None = await self._call("link_message", link, token_hash)
+        return message
+
+    async def link_grant(self, link: bytes, token_hash: bytes) -> Grant:
+        return Grant(*await self._call("link_grant", link, token_hash))
+
+    async def log_append(self, account: AccountId, data: bytes) -> None:
+        await self._call("log_append", account, data)
+
+    async def log_prove(self, account: AccountId, since: int, known: int) -> bytes:
+        return bytes(await self._call("log_prove", account, since, known))
+
+    async def log_state(self, since: int) -> bytes:
+        return bytes(await self._call("log_state", since))
 
     async def ready(self, account: AccountId) -> None:
         await self._call("ensure_host", account)
 
 
+def _account(found: bytes | None) -> AccountId | None:
+    return None if found is None else AccountId(found)
+
+
 def gateway_actor(name: str, place: Place, settings: Settings, port: int) -> ActorHandle[Any]:
     """Make (or find) the gateway of that name, listening at `port`."""
     budget = Budget(settings.send_burst, settings.send_per_second)
-    edge = Edge(settings.host, port, settings.tls_cert, settings.tls_key, budget)
+    edge = Edge(
+        settings.host, port, settings.tls_cert, settings.tls_key, budget, settings.trusted_proxies
+    )
     return GatewayActor.options(**options(name, "gateway")).remote(name, place, edge)  # type: ignore[attr-defined,no-any-return]
 
 

@@ -63,10 +63,10 @@ class Session:
 
     __slots__ = (
         "_budget",
-        "_failed",
         "_hello",
         "_refilled",
         "_tokens",
+        "_untold",
         "acked",
         "incarnation",
         "number",
@@ -81,7 +81,7 @@ class Session:
         self.acked = 0
         self.revision = 0
         self._hello: tuple[AccountId, DeviceId, bytes] | None = None
-        self._failed: list[int] = []
+        self._untold: list[int] = []
         self._budget = budget
         self._tokens = budget.burst
         self._refilled = now
@@ -128,16 +128,16 @@ class Session:
         self._hello = (frame.account, frame.device, sha256(frame.token).digest())
         self.acked = frame.seen
         self.revision = frame.revision
-        self._failed = list(frame.failed)
+        self._untold = list(frame.untold)
         return self.attach()
 
     def attach(self, again: bool = False) -> Route:
         """What makes this session known to its User, for the first time or again."""
         assert self._hello is not None
         account, device, token_hash = self._hello
-        seen, failed, revision = self.acked, self._failed, self.revision
+        seen, untold, revision = self.acked, self._untold, self.revision
         who = (self.number, account, device, token_hash)
-        return Route(account, (Op.ATTACH, *who, seen, failed, revision, again), 64)
+        return Route(account, (Op.ATTACH, *who, seen, untold, revision, again), 64)
 
     def detach(self) -> Route | None:
         """What tells its User that the connection is gone."""
@@ -171,12 +171,12 @@ class Session:
 
     def _ack(self, frame: Any) -> Route:
         assert self._hello is not None
-        upto, failed = frame
+        upto, untold = frame
         account, device, _ = self._hello
         self.acked = max(self.acked, upto)
-        if failed:
-            self._failed = (self._failed + failed)[-limits.FAILED_PER_ACK :]
-        return Route(account, (4, self.number, account, device, upto, failed), 0)
+        if untold:
+            self._untold = (self._untold + untold)[-limits.UNTOLD_PER_ACK :]
+        return Route(account, (4, self.number, account, device, upto, untold), 0)
 
 
 __all__ = ["Budget", "End", "Reply", "Route", "Send", "Session", "State"]

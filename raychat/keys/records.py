@@ -21,6 +21,8 @@ def device_keys(identity: Identity, lasting: Lasting) -> DeviceKeys:
         identity.key,
         msgpack.packb(lasting.signed_pre_key),
         msgpack.packb(lasting.last_resort),
+        msgpack.packb(lasting.last_resort_pre_key),
+        identity.device_signature,
     )
 
 
@@ -31,6 +33,7 @@ def one_time_keys(keys: tuple[OneTimeKey, ...] | tuple[SignedKey, ...]) -> list[
 
 def bundle(taken: TakenKeys) -> dict[str, Any]:
     """A bundle as PROTOCOL.md, section 4, has it: ready for JSON."""
+    signature = taken.keys.device_signature
     pre_key = None
     if taken.pre_key is not None:
         number, key = msgpack.unpackb(taken.pre_key)
@@ -43,6 +46,7 @@ def bundle(taken: TakenKeys) -> dict[str, Any]:
         "signed_pre_key": _signed(taken.keys.signed_pre_key),
         "pre_key": pre_key,
         "kyber_pre_key": _signed(taken.kyber_pre_key),
+        "device_signature": _text(signature) if signature is not None else None,
     }
 
 

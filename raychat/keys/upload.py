@@ -20,6 +20,7 @@ from raychat.errors import BadSignature, InvalidKey, Malformed, TooLarge
 KYBER_PREFIX: Final = 8
 KYBER_BYTES: Final = 1569
 MAX_ID: Final = 2**32 - 1
+_LASTING: Final = "signed_pre_key, last_resort and last_resort_pre_key"
 
 
 class OneTimeKey(NamedTuple):
@@ -38,17 +39,21 @@ class SignedKey(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Who a device is: its registration id and 33-byte identity key."""
+    """Who a device is: its registration id, its 33-byte identity key and, if it is a linked one,
+    its signature over the account it belongs to."""
 
     registration: int
     key: bytes
+    device_signature: bytes | None = None
 
 
 class Lasting(NamedTuple):
-    """The two keys that are given out again and again: X25519, and Kyber as the last resort."""
+    """The keys that are given out again and again: the signed X25519 one, and those of last
+    resort, Kyber and X25519, which stand in for one-time keys when there are none."""
 
     signed_pre_key: SignedKey
     last_resort: SignedKey
+    last_resort_pre_key: OneTimeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def parse_registration(fields: Mapping[str, object]) -> KeyUpload:
         raise InvalidKey("identity is not a proper X25519 key; make a new one.")
     lasting = _lasting(fields)
     if lasting is None:
-        raise Malformed("A registration needs signed_pre_key and last_resort.")
+        raise Malformed(f"A registration needs {_LASTING}.")
     return _upload(fields, Identity(registration, key), lasting)
 
 
@@ -110,30 +115,32 @@ def parse_refill(fields: Mapping[str, object]) -> KeyUpload:
 def _upload(
     fields: Mapping[str, object], identity: Identity | None, lasting: Lasting | None
 ) -> KeyUpload:
-    pre_keys = tuple(
-        OneTimeKey(_id(item.get("id"), f"{name}.id"), _curve_key(item, name))
-        for name, item in _items(fields, "pre_keys")
-    )
+    pre_keys = tuple(_one_time(item, name) for name, item in _items(fields, "pre_keys"))
     kyber_pre_keys = tuple(
         _signed(item, name, KYBER_PREFIX, KYBER_BYTES)
         for name, item in _items(fields, "kyber_pre_keys")
     )
-    _check_different("pre_keys", pre_keys)
-    # The last-resort key shares the one-time Kyber keys' ids: a message names just the id.
+    # A key of last resort shares the one-time keys' ids: a message names just the id.
+    last_pre_key = (lasting.last_resort_pre_key,) if lasting else ()
+    _check_different("pre_keys and last_resort_pre_key", (*pre_keys, *last_pre_key))
     last_resort = (lasting.last_resort,) if lasting else ()
     _check_different("kyber_pre_keys and last_resort", (*kyber_pre_keys, *last_resort))
     return KeyUpload(identity, lasting, pre_keys, kyber_pre_keys)
 
 
 def _lasting(fields: Mapping[str, object]) -> Lasting | None:
-    signed_pre_key, last_resort = fields.get("signed_pre_key"), fields.get("last_resort")
-    if signed_pre_key is None and last_resort is None:
+    given = [name for name in Lasting._fields if fields.get(name) is not None]
+    if not given:
         return None
-    if signed_pre_key is None or last_resort is None:
-        raise Malformed("signed_pre_key and last_resort come together or not at all.")
+    if len(given) != len(Lasting._fields):
+        raise Malformed(f"{_LASTING} come together or not at all.")
+    signed_pre_key, last_resort, last_pre_key = (
+        _object(fields[name], name) for name in Lasting._fields
+    )
     return Lasting(
-        _signed(_object(signed_pre_key, "signed_pre_key"), "signed_pre_key", PREFIX, PUBLIC_BYTES),
-        _signed(_object(last_resort, "last_resort"), "last_resort", KYBER_PREFIX, KYBER_BYTES),
+        _signed(signed_pre_key, "signed_pre_key", PREFIX, PUBLIC_BYTES),
+        _signed(last_resort, "last_resort", KYBER_PREFIX, KYBER_BYTES),
+        _one_time(last_pre_key, "last_resort_pre_key"),
     )
 
 
@@ -158,8 +165,9 @@ def _signed(item: Mapping[str, object], name: str, prefix: int, size: int) -> Si
     return SignedKey(number, key, signature)
 
 
-def _curve_key(item: Mapping[str, object], name: str) -> bytes:
-    return _key(item.get("key"), f"{name}.key", PREFIX, PUBLIC_BYTES)
+def _one_time(item: Mapping[str, object], name: str) -> OneTimeKey:
+    number = _id(item.get("id"), f"{name}.id")
+    return OneTimeKey(number, _key(item.get("key"), f"{name}.key", PREFIX, PUBLIC_BYTES))
 
 
 def _check_different(name: str, keys: Sequence[OneTimeKey] | Sequence[SignedKey]) -> None:

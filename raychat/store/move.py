@@ -17,7 +17,8 @@ from raychat.database import FileLock, connect, migrate, transaction
 from raychat.ids import AccountId
 from raychat.store.sqlite.schema import MIGRATIONS, SLOT_BITS, SLOT_MASK
 
-ACCOUNT_TABLES = ("peer", "receipt", "keys", "prekey", "uploaded")
+ACCOUNT_TABLES = ("account", "peer", "receipt", "keys", "prekey", "uploaded")
+DEVICE_COLUMNS = "account, device, incarnation, token_hash, cursor, next_hash, seen"
 
 
 def settle(folder: Path, host_of: Callable[[AccountId], str]) -> int:
@@ -73,13 +74,11 @@ def _copy(source: apsw.Connection, target: apsw.Connection, account: bytes) -> N
     with transaction(target):
         _delete(target, account)
         for box, *device in source.execute(
-            "SELECT box, account, device, incarnation, token_hash, cursor FROM device"
-            " WHERE account = ?",
+            f"SELECT box, {DEVICE_COLUMNS} FROM device WHERE account = ?",  # noqa: S608
             (account,),
         ).fetchall():
             target.execute(
-                "INSERT INTO device (account, device, incarnation, token_hash, cursor)"
-                " VALUES (?, ?, ?, ?, ?)",
+                f"INSERT INTO device ({DEVICE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 device,
             )
             new_box = target.last_insert_rowid()

@@ -16,9 +16,13 @@ from raychat.users.events import (
     Append,
     Box,
     Durable,
+    ForgetAccount,
     ForgetReceipts,
     PeerRecord,
+    PutBlocked,
     PutDevice,
+    PutKeys,
+    PutList,
     PutPeer,
     PutReceipt,
     ReceiptRecord,
@@ -41,7 +45,20 @@ class Owed(NamedTuple):
 class Writes:
     """All that one turn makes durable. Later writes of the same thing replace earlier ones."""
 
-    __slots__ = ("advances", "appends", "devices", "forgets", "owed", "paid", "peers", "receipts")
+    __slots__ = (
+        "advances",
+        "appends",
+        "blocked",
+        "devices",
+        "forgets",
+        "forgotten",
+        "keys",
+        "lists",
+        "owed",
+        "paid",
+        "peers",
+        "receipts",
+    )
 
     def __init__(self) -> None:
         self.appends: list[Append] = []
@@ -49,7 +66,11 @@ class Writes:
         self.peers: dict[PeerId, PutPeer] = {}
         self.receipts: dict[ReceiptId, PutReceipt] = {}
         self.forgets: list[ForgetReceipts] = []
+        self.forgotten: list[ForgetAccount] = []
         self.devices: list[PutDevice] = []
+        self.keys: dict[tuple[AccountId, DeviceId], PutKeys] = {}
+        self.lists: dict[AccountId, PutList] = {}
+        self.blocked: dict[AccountId, PutBlocked] = {}
         self.owed: list[Owed] = []
         self.paid: list[int] = []
 
@@ -74,10 +95,24 @@ class Writes:
                 }
             case PutDevice():
                 self.devices.append(effect)
+            case PutKeys():
+                self.keys[effect[:2]] = effect
+            case PutList():
+                self.lists[effect.account] = effect
+            case PutBlocked():
+                self.blocked[effect.account] = effect
+            case ForgetAccount(account):
+                self.forgotten.append(effect)
+                self.lists.pop(account, None)
+                self.blocked.pop(account, None)
+                self.peers = {key: put for key, put in self.peers.items() if key[0] != account}
+                self.receipts = {
+                    key: put for key, put in self.receipts.items() if key[0] != account
+                }
 
 
 class InboxStore(Protocol):
-    """A host's Users: devices, inboxes, peers, receipts."""
+    """A host's Users: devices, their lists, inboxes, peers, receipts."""
 
     epoch: Epoch
 
@@ -92,9 +127,9 @@ class InboxStore(Protocol):
 
     async def receipts(self, keys: Sequence[ReceiptId]) -> list[ReceiptRecord | None]: ...
 
-    async def receipts_after(
-        self, account: AccountId, device: DeviceId, revision: int
-    ) -> list[ReceiptRecord]: ...
+    async def receipts_after(self, account: AccountId, revision: int) -> list[ReceiptRecord]: ...
+
+    async def device_list(self, account: AccountId) -> bytes | None: ...
 
     async def page(self, box: Box, after: InboxNumber, most: int) -> list[Row]: ...
 
@@ -102,7 +137,11 @@ class InboxStore(Protocol):
         self, after: Box, boxes: int, before: int, most: int
     ) -> tuple[Box, list[tuple[AccountId, DeviceId, list[Row]]]]: ...
 
+    async def unseen(self, before: int, most: int) -> list[tuple[AccountId, DeviceId]]: ...
+
     def next_owed(self) -> int: ...
+
+    def next_box(self) -> Box: ...
 
     async def owed(self, after: int, most: int) -> list[Owed]: ...
 
@@ -112,22 +151,38 @@ class InboxStore(Protocol):
 
 
 class DeviceKeys(NamedTuple):
-    """A device's public keys as its owner uploaded them. Records are opaque bytes here."""
+    """A device's lasting public keys as its owner uploaded them. Records are opaque bytes here.
+
+    `last_resort` is the Kyber one. `last_resort_pre_key` is the X25519 one, which devices
+    registered by early versions lack until they renew their keys. `device_signature` is that of
+    a linked device over its account; a primary has none.
+    """
 
     registration: int
     identity: bytes
     signed_pre_key: bytes
     last_resort: bytes
+    last_resort_pre_key: bytes | None = None
+    device_signature: bytes | None = None
 
 
 class TakenKeys(NamedTuple):
-    """What someone gets who wants to start a session; `pre_key` may be absent."""
+    """What someone gets who wants to start a session. `pre_key` and `kyber_pre_key` are one-time
+    keys or those of last resort; only without either is there no `pre_key`."""
 
     device: DeviceId
     incarnation: int
     keys: DeviceKeys
     pre_key: bytes | None
     kyber_pre_key: bytes
+
+
+class NewKeys(NamedTuple):
+    """All keys of a device that is being registered: what `PutKeys` carries."""
+
+    lasting: DeviceKeys
+    pre_keys: Sequence[tuple[int, bytes]]
+    kyber_pre_keys: Sequence[tuple[int, bytes]]
 
 
 class KeyStore(Protocol):
@@ -146,7 +201,12 @@ class KeyStore(Protocol):
 
     async def count_keys(self, account: AccountId, device: DeviceId) -> tuple[int, int]: ...
 
-    async def take_keys(self, account: AccountId) -> list[TakenKeys]: ...
+    async def take_keys(
+        self,
+        account: AccountId,
+        devices: Sequence[DeviceId] | None = None,
+        one_time: bool = True,
+    ) -> list[TakenKeys]: ...
 
     async def forget_keys(self, account: AccountId, device: DeviceId) -> None: ...
 

@@ -7,7 +7,7 @@ that transaction has been committed).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from raychat.ids import AccountId, DeviceId, InboxNumber, MessageId
@@ -15,6 +15,10 @@ from raychat.wire.frames import Close, Outcome
 
 Box = int
 """What the store calls one device's inbox; opaque to the rules."""
+
+
+Ticket = Callable[[Any], None]
+"""Who waits for an answer: called with what came of it, or with the error."""
 
 
 class Session(NamedTuple):
@@ -28,18 +32,41 @@ class Session(NamedTuple):
 
 
 class DeviceRecord(NamedTuple):
+    """A device. One that was removed has an empty token hash: its number may be used again, and
+    then counts on. `next_hash` is that of a token which has not been used yet, `seen` the last day
+    (since 1970) on which it connected."""
+
     device: DeviceId
     box: Box
     incarnation: int
     token_hash: bytes
     cursor: InboxNumber
     head: InboxNumber
+    next_hash: bytes = b""
+    seen: int = 0
 
 
 class UserRecord(NamedTuple):
+    """An account. `list_version` and `list_key` are those of its signed device list (0 and empty
+    if it has none), `list_digest` is its SHA-256; `blocked` are accounts one after another."""
+
     account: AccountId
     revision: int
     devices: Sequence[DeviceRecord]
+    list_version: int = 0
+    list_key: bytes = b""
+    list_digest: bytes = b""
+    blocked: bytes = b""
+
+
+class ListRecord(NamedTuple):
+    """A signed device list whose signature has been checked: the account key that signed it, the
+    devices it names, and its bytes."""
+
+    version: int
+    key: bytes
+    devices: Sequence[DeviceId]
+    data: bytes
 
 
 class Row(NamedTuple):
@@ -74,24 +101,81 @@ class ReceiptRecord(NamedTuple):
 
 
 class Register(NamedTuple):
-    """A device is registered (again): it gets a new token and a new incarnation."""
+    """A device is registered (again): it gets a new token, incarnation and keys, and the account
+    the device list that names it; devices that are not in the list are removed. `box` is for the
+    inbox of a number that was never used. Answered with the incarnation."""
 
     account: AccountId
     device: DeviceId
     token_hash: bytes
+    list: ListRecord
+    keys: Any
+    box: Box
+    ticket: Ticket
+
+
+class NewList(NamedTuple):
+    """The primary has signed a newer list: devices that are not in it are removed."""
+
+    account: AccountId
+    list: ListRecord
+    ticket: Ticket
+
+
+class Remove(NamedTuple):
+    """A linked device is removed: it wants to leave, or it was not there since before day
+    `unseen` (since 1970)."""
+
+    account: AccountId
+    device: DeviceId
+    ticket: Ticket | None = None
+    unseen: int | None = None
+
+
+class Rotate(NamedTuple):
+    """A device gets a new token; the old one works until the new one is used."""
+
+    account: AccountId
+    device: DeviceId
+    token_hash: bytes
+    ticket: Ticket
+
+
+class UseToken(NamedTuple):
+    """A device shows a token beside its connection. Answered with BadToken if it is not one."""
+
+    account: AccountId
+    device: DeviceId
+    token_hash: bytes
+    ticket: Ticket
+
+
+class Block(NamedTuple):
+    """From now on just these accounts' messages are dropped, without their being told."""
+
+    account: AccountId
+    blocked: Sequence[AccountId]
+    ticket: Ticket
+
+
+class Delete(NamedTuple):
+    """The account is no more: all that is left is how often each device was registered."""
+
+    account: AccountId
+    ticket: Ticket
 
 
 class Attach(NamedTuple):
     """A connection claims to be a device. `waiting` is its inbox after the cursor, at most a
-    push window; `receipts` are those newer than `revision`. `again`: the connection is an old
-    one, of before this host was started; there may be a newer one."""
+    push window; `receipts` are those newer than `revision`, of all devices. `again`: the
+    connection is an old one, of before this host was started; there may be a newer one."""
 
     account: AccountId
     session: Session
     device: DeviceId
     token_hash: bytes
     seen: InboxNumber
-    failed: Sequence[int]
+    untold: Sequence[int]
     revision: int
     waiting: Sequence[Row]
     receipts: Sequence[ReceiptRecord]
@@ -119,13 +203,14 @@ class Incoming(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """The device of `session` keeps everything up to `upto`; `failed` it could not open."""
+    """The device of `session` has dealt with everything up to `upto`; the senders of `untold`
+    are not told."""
 
     account: AccountId
     session: Session
     device: DeviceId
     upto: InboxNumber
-    failed: Sequence[int]
+    untold: Sequence[int]
 
 
 class Told(NamedTuple):
@@ -159,19 +244,48 @@ class Expire(NamedTuple):
     rows: Sequence[Row]
 
 
-Event = Register | Attach | Detach | Incoming | Acknowledge | Told | Page | Expire
+Request = Register | NewList | Remove | Rotate | UseToken | Block | Delete
+Event = Attach | Detach | Incoming | Acknowledge | Told | Page | Expire | Request
 
 
 # -- effects -------------------------------------------------------------------------------
 
 
 class PutDevice(NamedTuple):
-    """Durable: a device with a new token and incarnation."""
+    """Durable: a device as in `DeviceRecord`. `box` names the inbox of one that is new (None: the
+    store does), and is not looked at for others."""
 
     account: AccountId
     device: DeviceId
     incarnation: int
     token_hash: bytes
+    box: Box | None = None
+    next_hash: bytes = b""
+    seen: int = 0
+
+
+class PutKeys(NamedTuple):
+    """Durable: the public keys of a device, in the place of all it had. None: it has none."""
+
+    account: AccountId
+    device: DeviceId
+    keys: Any
+
+
+class PutList(NamedTuple):
+    """Durable: the account's signed device list."""
+
+    account: AccountId
+    version: int
+    key: bytes
+    data: bytes
+
+
+class PutBlocked(NamedTuple):
+    """Durable: the accounts this one has blocked, one after another."""
+
+    account: AccountId
+    blocked: bytes
 
 
 class Append(NamedTuple):
@@ -214,10 +328,18 @@ class PutReceipt(NamedTuple):
 
 
 class ForgetReceipts(NamedTuple):
-    """Durable: a device starts anew, its receipts go."""
+    """Durable: a device starts anew, its receipts go. `revision` was given to one of them."""
 
     account: AccountId
     device: DeviceId
+    revision: int
+
+
+class ForgetAccount(NamedTuple):
+    """Durable: the list, the blocks, the receipts and the peers of an account go."""
+
+    account: AccountId
+    revision: int
 
 
 class Tell(NamedTuple):
@@ -261,6 +383,13 @@ class Fetch(NamedTuple):
     most: int
 
 
+class Answer(NamedTuple):
+    """Outward: whoever asked gets the result, or the error."""
+
+    ticket: Ticket
+    result: Any
+
+
 class Waiting(NamedTuple):
     """Outward: something waits for a device that is not connected (push hint)."""
 
@@ -268,5 +397,16 @@ class Waiting(NamedTuple):
     device: DeviceId
 
 
-Durable = PutDevice | Append | Advance | PutPeer | PutReceipt | ForgetReceipts
-Effect = Durable | Tell | Push | Admit | Dismiss | Fetch | Waiting
+Durable = (
+    Append
+    | Advance
+    | PutPeer
+    | PutReceipt
+    | PutDevice
+    | PutKeys
+    | PutList
+    | PutBlocked
+    | ForgetReceipts
+    | ForgetAccount
+)
+Effect = Durable | Tell | Push | Admit | Dismiss | Fetch | Answer | Waiting

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from hmac import compare_digest
 from itertools import pairwise
 from typing import Any
 from zlib import crc32
@@ -33,38 +32,34 @@ from raychat.errors import (
     RaychatError,
 )
 from raychat.ids import AccountId, DeviceId, InboxNumber
+from raychat.users.device import DIGEST_BYTES, Device, Peer
 from raychat.users.events import (
     Acknowledge,
     Admit,
     Advance,
     Append,
     Attach,
-    Box,
     Detach,
-    DeviceRecord,
     Dismiss,
     Effect,
     Event,
     Expire,
     Fetch,
-    ForgetReceipts,
     Incoming,
     Page,
     PeerRecord,
     Push,
-    PutDevice,
     PutPeer,
     PutReceipt,
     ReceiptRecord,
-    Register,
     Row,
-    Session,
     Tell,
     Told,
     UserRecord,
     Waiting,
 )
 from raychat.users.ranges import Ranges
+from raychat.users.registry import DAY_MS, Registry
 from raychat.wire.frames import (
     Close,
     Outcome,
@@ -77,81 +72,17 @@ from raychat.wire.frames import (
     pack_welcome,
 )
 
-DIGEST_BYTES = 4
-
 PeerKey = tuple[AccountId, DeviceId]
 ReceiptKey = tuple[DeviceId, AccountId, int]
 
 
-class Peer:
-    """One device that sends to this User: its last id and the digests of its latest."""
-
-    __slots__ = ("incarnation", "last", "recent")
-
-    def __init__(self, record: PeerRecord | None) -> None:
-        self.incarnation, self.last, self.recent = record or (0, 0, b"")
-
-    def take(self, message: int, digest: bytes) -> None:
-        self.last = message
-        self.recent = (self.recent + digest)[-DIGEST_BYTES * limits.ID_WINDOW :]
-
-    def digest(self, message: int) -> bytes | None:
-        """The digest of an earlier message, None if it is too long ago."""
-        end = len(self.recent) - DIGEST_BYTES * (self.last - message)
-        return self.recent[end - DIGEST_BYTES : end] if end > 0 else None
-
-
-class Device:
-    """One device of this User. Numbers: cursor ≤ pushed ≤ head.
-
-    `window` holds (number, size, time, sender, device, incarnation, id) of what was pushed and
-    not yet acknowledged; it is empty while no connection is there.
-    """
-
-    __slots__ = (
-        "box",
-        "cursor",
-        "head",
-        "incarnation",
-        "pushed",
-        "session",
-        "token_hash",
-        "window",
-        "window_bytes",
-    )
-
-    def __init__(self, record: DeviceRecord) -> None:
-        _, self.box, self.incarnation, self.token_hash, self.cursor, self.head = record
-        self.session: Session | None = None
-        self.pushed = self.cursor
-        self.window: deque[tuple[int, int, int, AccountId, DeviceId, int, int]] | None = None
-        self.window_bytes = 0
-
-    def has_room(self) -> bool:
-        return self.window is not None and (
-            not self.window
-            or (
-                len(self.window) < limits.PUSH_WINDOW
-                and self.window_bytes < limits.PUSH_WINDOW_BYTES
-            )
-        )
-
-    def leave(self) -> None:
-        self.session = None
-        self.window = None
-        self.window_bytes = 0
-        self.pushed = self.cursor
-
-
-class User:
+class User(Registry):
     """An account's actor. Plain object: no task, lock, queue or timer of its own."""
 
-    __slots__ = ("account", "devices", "peers", "receipts", "revision", "used")
+    __slots__ = ("peers", "receipts", "used")
 
     def __init__(self, record: UserRecord, now: int) -> None:
-        self.account = record.account
-        self.revision = record.revision
-        self.devices = {device.device: Device(device) for device in record.devices}
+        super().__init__(record)
         self.peers: dict[PeerKey, Peer] | None = None
         self.receipts: dict[ReceiptKey, Ranges] | None = None
         self.used = now
@@ -173,10 +104,6 @@ class User:
         if self.receipts is None:
             self.receipts = {}
         self.receipts[key] = Ranges.unpack(record.ranges) if record else Ranges()
-
-    def is_token(self, device: DeviceId, token_hash: bytes) -> bool:
-        known = self.devices.get(device)
-        return known is not None and compare_digest(known.token_hash, token_hash)
 
     def is_idle(self, since: int) -> bool:
         """Whether it can leave memory: nobody connected, nothing happened after `since`."""
@@ -205,10 +132,10 @@ class User:
                 return self._attach(event, now)
             case Detach():
                 return self._detach(event)
-            case Register():
-                return self._register(event)
             case Expire():
                 return self._expire(event)
+            case _:
+                return self.request(event, now)
 
     def _incoming(self, event: Incoming, now: int) -> list[Effect]:
         _, reply, sender, sending, incarnation, message, parts = event
@@ -228,10 +155,12 @@ class User:
             if known != digest:
                 return [self._refuse(event, IdConflict())]
             return [Push(reply, pack_sent(self.account, message, now))]
-        error = self._cannot_take(parts)
+        error = self._cannot_take(event)
         if error is not None:
             return [self._refuse(event, error)]
         effects: list[Effect] = []
+        if self.blocked is not None and sender in self.blocked:
+            parts = ()  # who is blocked does not get to know it
         for number_of_device, _, kind, body in parts:
             device = self.devices[number_of_device]
             number = InboxNumber(device.head + 1)
@@ -253,10 +182,16 @@ class User:
         effects.append(Push(reply, pack_sent(self.account, message, now)))
         return effects
 
-    def _cannot_take(self, parts: Sequence[Sequence[Any]]) -> RaychatError | None:
+    def _cannot_take(self, event: Incoming) -> RaychatError | None:
         devices = self.devices
         if not devices:
             return NotFound()
+        if event.sender == self.account:
+            sending = devices.get(event.device)
+            if sending is None or sending.incarnation != event.incarnation:
+                return Denied("This device is no longer one of its account.")
+            devices = self._receivers(event)
+        parts = event.parts
         count = len(devices)
         if len(parts) != count or (count > 1 and len({part[0] for part in parts}) != count):
             return DeviceList()
@@ -268,8 +203,20 @@ class User:
                 return InboxFull()
         return None
 
+    def _receivers(self, event: Incoming) -> dict[DeviceId, Device]:
+        """The devices a message has to be addressed to: all but the one that sends it."""
+        if event.sender != self.account:
+            return self.devices
+        return {n: device for n, device in self.devices.items() if n != event.device}
+
     def _refuse(self, event: Incoming, error: RaychatError) -> Push:
         refused = Refused(self.account, event.id, error.code, error.detail, error.retryable)
+        if type(error) is DeviceList:
+            receivers = sorted(self._receivers(event).items())
+            refused = refused._replace(
+                devices=[(number, device.incarnation) for number, device in receivers],
+                list_version=self.list_version,
+            )
         return Push(event.reply, pack_refused(refused))
 
     def _acknowledge(self, event: Acknowledge) -> list[Effect]:
@@ -278,23 +225,24 @@ class User:
             return []  # an older connection of this device; the new one speaks for it
         if event.upto > device.pushed:
             return self._dismiss(device, Close.MALFORMED, AckAhead())
-        effects = self._settle(device, event.upto, event.failed)
+        effects = self._settle(device, event.upto, event.untold)
         if device.pushed < device.head and device.has_room():
             effects.append(self._fetch(event.device, device))
         return effects
 
-    def _settle(self, device: Device, upto: int, failed: Sequence[int]) -> list[Effect]:
-        """Let go of everything up to `upto`, and tell the senders of what did not fail."""
+    def _settle(self, device: Device, upto: int, untold: Sequence[int]) -> list[Effect]:
+        """Let go of everything up to `upto`, and tell the senders but those of `untold`."""
         if upto <= device.cursor or device.window is None:
             return []
         device.cursor = InboxNumber(upto)
         window = device.window
+        silent = frozenset(untold) if untold else ()
         done = []
         times = []
         while window and window[0][0] <= upto:
             number, size, at, *origin = window.popleft()
             device.window_bytes -= size
-            if number not in failed:
+            if number not in silent:
                 done.append(origin)
                 times.append(at)
         return [
@@ -337,8 +285,8 @@ class User:
 
     def _told(self, event: Told) -> list[Effect]:
         _, number, incarnation, peer, outcome, lo, hi = event
-        device = self.devices.get(number)
-        if device is None or device.incarnation != incarnation:
+        # A device that was removed still has its messages shown by the others.
+        if not self.devices or self.incarnation(number) != incarnation:
             return []  # news for a device that has been registered anew since
         assert self.receipts is not None
         ranges = self.receipts[number, peer, outcome]
@@ -348,18 +296,27 @@ class User:
         effects: list[Effect] = [
             PutReceipt(self.account, number, peer, outcome, self.revision, ranges.pack())
         ]
-        if device.session is not None:
-            frame = pack_receipt(self.revision, peer, outcome, (lo, hi))
-            effects.append(Push(device.session, frame, self.revision))
+        frame: bytes | None = None
+        for device in self.devices.values():
+            if device.session is not None:
+                if frame is None:
+                    news = (self.revision, peer, outcome, (lo, hi), number, incarnation)
+                    frame = pack_receipt(*news)
+                effects.append(Push(device.session, frame, self.revision))
         return effects
 
     def _attach(self, event: Attach, now: int) -> list[Effect]:
         session = event.session
         device = self.devices.get(event.device)
         if device is None or not self.is_token(event.device, event.token_hash):
+            if event.again:  # it may have a newer token, of which this connection knows nothing
+                return [Dismiss(session, Close.GOING_AWAY, "unavailable", "Connect again.")]
             error = BadToken()
             return [Dismiss(session, Close.BAD_TOKEN, error.code, error.detail)]
-        effects: list[Effect] = []
+        effects = self._settle_token(event.device, event.token_hash)
+        if device.seen != now // DAY_MS:
+            device.seen = now // DAY_MS
+            effects.append(device.put(self.account, event.device))
         old = device.session
         if old is not None and old != session:
             detail = "This device has connected elsewhere."
@@ -375,13 +332,16 @@ class User:
         # Put the window back as it was, so that `seen` settles what an ack lost on the way
         # would have settled; only what comes after `seen` is pushed again.
         window = self._push_rows(device, event.waiting)
-        effects += self._settle(device, event.seen, event.failed)
+        effects += self._settle(device, event.seen, event.untold)
         device.pushed = InboxNumber(max(device.pushed, device.cursor))
-        welcome = Welcome(1, now, device.incarnation, device.cursor, device.head, self.revision)
+        inbox = (device.incarnation, device.cursor, device.head)
+        welcome = Welcome(1, now, *inbox, self.revision, self.list_version)
         effects.append(Admit(session, device.incarnation, pack_welcome(welcome)))
         effects += window[len(window) - len(device.window) :]
-        for _, peer, outcome, revision, ranges in event.receipts:
-            frame = pack_receipt(revision, peer, outcome, Ranges.unpack(ranges).flat)
+        for number, peer, outcome, revision, packed in event.receipts:
+            ranges = Ranges.unpack(packed).flat
+            whose = (number, self.incarnation(number))
+            frame = pack_receipt(revision, peer, outcome, ranges, *whose)
             effects.append(Push(session, frame, revision))
         if device.pushed < device.head and device.has_room():
             effects.append(self._fetch(event.device, device))
@@ -393,29 +353,15 @@ class User:
             device.leave()
         return []
 
-    def _dismiss(self, device: Device, close: Close, error: RaychatError) -> list[Effect]:
-        session = device.session
-        assert session is not None
-        device.leave()
-        return [Dismiss(session, close, error.code, error.detail)]
+    def _forget_receipts(self, device: DeviceId) -> None:
+        for key, ranges in (self.receipts or {}).items():
+            if key[0] == device:
+                ranges.flat = []
 
-    def _register(self, event: Register) -> list[Effect]:
-        _, number, token_hash = event
-        known = self.devices.get(number)
-        effects: list[Effect] = []
-        if known is None:
-            # The store names the box of a new inbox; the host loads the User again with it.
-            return [PutDevice(self.account, number, 1, token_hash)]
-        if known.session is not None:
-            effects += self._dismiss(known, Close.BAD_TOKEN, BadToken())
-        known.incarnation += 1
-        known.token_hash = token_hash
-        self.receipts = None
-        return [
-            *effects,
-            PutDevice(self.account, number, known.incarnation, token_hash),
-            ForgetReceipts(self.account, number),
-        ]
+    def _forget_account(self) -> None:
+        # What other events of this turn count on being loaded stays, as if it were new.
+        self.receipts = {key: Ranges() for key in self.receipts} if self.receipts else None
+        self.peers = {key: Peer(None) for key in self.peers} if self.peers else None
 
     def _expire(self, event: Expire) -> list[Effect]:
         device = self.devices.get(event.device)
@@ -441,4 +387,4 @@ def _digest(parts: Sequence[Sequence[Any]]) -> bytes:
     return checksum.to_bytes(DIGEST_BYTES, "big")
 
 
-__all__ = ["Box", "Device", "Peer", "User"]
+__all__ = ["Device", "Peer", "User"]

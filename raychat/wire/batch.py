@@ -48,10 +48,10 @@ class Op(IntEnum):
     """First element of an item; the rest of its fields in order."""
 
     # gateway to host
-    ATTACH = 1  # session, account, device, token hash, seen, failed, revision, again
+    ATTACH = 1  # session, account, device, token hash, seen, untold, revision, again
     DETACH = 2  # session, account, device
     SEND = 3  # session, to, sender, device, incarnation, message id, parts
-    ACK = 4  # session, account, device, upto, failed
+    ACK = 4  # session, account, device, upto, untold
     REQUEST = 5  # number, verb, account, arguments
     # host to gateway
     DATA = 16  # session, frames

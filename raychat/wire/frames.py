@@ -43,6 +43,7 @@ class Type(IntEnum):
     ENVELOPE = 19
     RECEIPT = 20
     GOODBYE = 21
+    DEVICES = 22
 
 
 class Kind(IntEnum):
@@ -84,14 +85,15 @@ class Part(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """First frame: who is there, and what it has already (`seen` envelopes, `revision`)."""
+    """First frame: who is there, and what it has already (`seen` envelopes, `revision`).
+    `untold` are those of the seen ones whose senders are not told, as in `Ack`."""
 
     version: int
     account: AccountId
     device: DeviceId
     token: Secret
     seen: InboxNumber
-    failed: Sequence[int]
+    untold: Sequence[int]
     revision: int
 
 
@@ -104,14 +106,16 @@ class Send(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """All envelopes up to `upto` are kept by the device, but `failed` could not be opened."""
+    """The device has dealt with all envelopes up to `upto`. The senders of `untold` are not told
+    ✓✓: what could not be opened, and what shows nothing or comes from a stranger."""
 
     upto: InboxNumber
-    failed: Sequence[int]
+    untold: Sequence[int]
 
 
 class Welcome(NamedTuple):
-    """Answer to hello. `cursor` and `head` bound what waits in the inbox; times in ms."""
+    """Answer to hello. `cursor` and `head` bound what waits in the inbox; times in ms.
+    `list_version` is that of the account's signed device list, 0 if it has none."""
 
     version: int
     server_time: int
@@ -119,6 +123,7 @@ class Welcome(NamedTuple):
     cursor: InboxNumber
     head: InboxNumber
     revision: int
+    list_version: int = 0
 
 
 class Sent(NamedTuple):
@@ -130,13 +135,18 @@ class Sent(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Message `id` to `to` was not taken; the id is free again. `detail` is for people."""
+    """Message `id` to `to` was not taken; the id is free again. `detail` is for people.
+
+    With the code `device-list`, `devices` are those the message must be addressed to, each with
+    its incarnation, and `list_version` is that of the recipient's signed device list."""
 
     to: AccountId
     id: MessageId
     code: str
     detail: str
     retryable: bool
+    devices: Sequence[tuple[DeviceId, int]] = ()
+    list_version: int = 0
 
 
 class Envelope(NamedTuple):
@@ -153,12 +163,15 @@ class Envelope(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What became of this device's messages to `peer`: `ranges` is lo, hi, lo, hi…"""
+    """What became of messages to `peer`: `ranges` is lo, hi, lo, hi… of the ids of `device`, one
+    of this account's, in that `incarnation` of it."""
 
     revision: int
     peer: AccountId
     outcome: Outcome
     ranges: Sequence[int]
+    device: DeviceId
+    incarnation: int
 
 
 class Goodbye(NamedTuple):
@@ -170,8 +183,14 @@ class Goodbye(NamedTuple):
     max_ms: int
 
 
+class Devices(NamedTuple):
+    """The devices of one's own account have changed, or its signed list, now of `version`."""
+
+    version: int
+
+
 ToServer = Hello | Send | Ack
-ToDevice = Welcome | Sent | Refused | Envelope | Receipt | Goodbye
+ToDevice = Welcome | Sent | Refused | Envelope | Receipt | Goodbye | Devices
 
 _pack: Callable[[object], bytes] = msgpack.Packer(autoreset=True).pack
 
@@ -184,8 +203,8 @@ def pack_send(frame: Send) -> bytes:
     return _pack((2, frame.to, frame.id, frame.parts))
 
 
-def pack_ack(upto: int, failed: Sequence[int] = ()) -> bytes:
-    return _pack((3, upto, failed))
+def pack_ack(upto: int, untold: Sequence[int] = ()) -> bytes:
+    return _pack((3, upto, untold))
 
 
 def pack_welcome(frame: Welcome) -> bytes:
@@ -214,12 +233,23 @@ def pack_envelope(
     return _pack((19, number, sender, device, incarnation, message, at, kind, body))
 
 
-def pack_receipt(revision: int, peer: bytes, outcome: int, ranges: Sequence[int]) -> bytes:
-    return _pack((20, revision, peer, outcome, ranges))
+def pack_receipt(
+    revision: int,
+    peer: bytes,
+    outcome: int,
+    ranges: Sequence[int],
+    device: int,
+    incarnation: int,
+) -> bytes:
+    return _pack((20, revision, peer, outcome, ranges, device, incarnation))
 
 
 def pack_goodbye(frame: Goodbye) -> bytes:
     return _pack((21, *frame))
+
+
+def pack_devices(version: int) -> bytes:
+    return _pack((22, version))
 
 
 def join(packed: Iterable[bytes]) -> Iterator[bytes]:
@@ -319,7 +349,7 @@ def _fields(frame: list[Any], count: int) -> list[Any]:
 
 
 def _hello(frame: list[Any]) -> Hello:
-    _, version, account, device, token, seen, failed, revision = _fields(frame, 7)[:8]
+    _, version, account, device, token, seen, untold, revision = _fields(frame, 7)[:8]
     if _count(version) != VERSION:
         raise Unsupported(f"This server speaks version {VERSION} of the protocol.")
     return Hello(
@@ -328,7 +358,7 @@ def _hello(frame: list[Any]) -> Hello:
         _device(device),
         Secret(_bytes(token, TOKEN_BYTES)),
         InboxNumber(_count(seen)),
-        _counts(failed, limits.FAILED_PER_ACK),
+        _counts(untold, limits.UNTOLD_PER_ACK),
         _count(revision),
     )
 
@@ -352,8 +382,8 @@ def _send(frame: list[Any]) -> Send:
 
 
 def _ack(frame: list[Any]) -> Ack:
-    _, upto, failed = _fields(frame, 2)[:3]
-    return Ack(InboxNumber(_count(upto)), _counts(failed, limits.FAILED_PER_ACK) if failed else [])
+    _, upto, untold = _fields(frame, 2)[:3]
+    return Ack(InboxNumber(_count(upto)), _counts(untold, limits.UNTOLD_PER_ACK) if untold else [])
 
 
 def _welcome(frame: list[Any]) -> Welcome:
@@ -365,6 +395,7 @@ def _welcome(frame: list[Any]) -> Welcome:
         InboxNumber(_count(cursor)),
         InboxNumber(_count(head)),
         _count(revision),
+        _count(frame[7]) if len(frame) > 7 else 0,
     )
 
 
@@ -375,10 +406,27 @@ def _sent(frame: list[Any]) -> Sent:
 
 def _refused(frame: list[Any]) -> Refused:
     _, to, message, code, detail, retryable = _fields(frame, 5)[:6]
-    account = AccountId(_bytes(to, 16))
     return Refused(
-        account, MessageId(_count(message)), _text(code), _text(detail), retryable is True
+        AccountId(_bytes(to, 16)),
+        MessageId(_count(message)),
+        _text(code),
+        _text(detail),
+        retryable is True,
+        _listed(frame[6]) if len(frame) > 6 else (),
+        _count(frame[7]) if len(frame) > 7 else 0,
     )
+
+
+def _listed(value: object) -> tuple[tuple[DeviceId, int], ...]:
+    """Devices with their incarnations."""
+    if type(value) is not list or len(value) > MAX_DEVICE:
+        raise Malformed("A list of devices was expected.")
+    pairs = []
+    for item in value:
+        if type(item) is not list or len(item) < 2:
+            raise Malformed("A device of a list is its number and its incarnation.")
+        pairs.append((_device(item[0]), _count(item[1])))
+    return tuple(pairs)
 
 
 def _envelope(frame: list[Any]) -> Envelope:
@@ -396,18 +444,29 @@ def _envelope(frame: list[Any]) -> Envelope:
 
 
 def _receipt(frame: list[Any]) -> Receipt:
-    _, revision, peer, outcome, ranges = _fields(frame, 4)[:5]
+    _, revision, peer, outcome, ranges, device, incarnation = _fields(frame, 6)[:7]
     counts = _counts(ranges, limits.RECEIPT_RANGES * 2)
     if len(counts) % 2 or any(lo > hi for lo, hi in zip(counts[::2], counts[1::2], strict=True)):
         raise Malformed("Ranges are pairs of a first and a last number.")
     if outcome not in (0, 1):
         raise Malformed("An unknown outcome.")
-    return Receipt(_count(revision), AccountId(_bytes(peer, 16)), Outcome(outcome), counts)
+    return Receipt(
+        _count(revision),
+        AccountId(_bytes(peer, 16)),
+        Outcome(outcome),
+        counts,
+        _device(device),
+        _count(incarnation),
+    )
 
 
 def _goodbye(frame: list[Any]) -> Goodbye:
     _, code, detail, low, high = _fields(frame, 4)[:5]
     return Goodbye(_text(code), _text(detail), _count(low), _count(high))
+
+
+def _devices(frame: list[Any]) -> Devices:
+    return Devices(_count(_fields(frame, 1)[1]))
 
 
 _TO_SERVER: dict[object, Callable[[list[Any]], ToServer]] = {1: _hello, 2: _send, 3: _ack}
@@ -418,6 +477,7 @@ _TO_DEVICE: dict[object, Callable[[list[Any]], ToDevice]] = {
     19: _envelope,
     20: _receipt,
     21: _goodbye,
+    22: _devices,
 }
 
 

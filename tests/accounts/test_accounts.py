@@ -13,9 +13,11 @@ import pytest
 
 from raychat import limits
 from raychat.accounts.pepper import NumberHash, RegistrationKey
+from raychat.accounts.providers import ConsoleSender
 from raychat.accounts.registration import Registration, Started
+from raychat.accounts.sender import CodeMessage
+from raychat.accounts.sending import Known
 from raychat.accounts.service import Accounts
-from raychat.accounts.sms import ConsoleSms
 from raychat.accounts.store import SqliteAccountStore
 from raychat.clock import ManualClock
 from raychat.errors import (
@@ -28,10 +30,14 @@ from raychat.errors import (
     Overloaded,
     Unavailable,
 )
-from raychat.ids import AccountId, PhoneNumber
+from raychat.ids import AccountId, PhoneNumber, new_account_id
 
 NUMBER = "+15550001111"
 OTHER = "+15550002222"
+ASKER = new_account_id()
+
+NO_LIMIT = 1e6
+"""Scale of the budgets, which have tests of their own."""
 
 
 class Phone:
@@ -41,11 +47,14 @@ class Phone:
         self.texts: list[tuple[PhoneNumber, str]] = []
         self.down = False
 
-    async def send(self, number: PhoneNumber, text: str) -> None:
+    async def send(self, message: CodeMessage) -> None:
         await asyncio.sleep(0)
         if self.down:
             raise Unavailable
-        self.texts.append((number, text))
+        self.texts.append((message.number, message.text))
+
+    async def close(self) -> None:
+        return None
 
     def code(self) -> str:
         found = re.fullmatch(r"your raychat code is (\d{6})", self.texts[-1][1])
@@ -56,9 +65,9 @@ class Phone:
 class SlowStore(SqliteAccountStore):
     """Lets others run before each call, as a store across a network would."""
 
-    async def begin(self, started: Started, now: int, most: int) -> bool:
+    async def begin(self, started: Started, known: Known, now: int, most: int) -> bool:
         await asyncio.sleep(0)
-        return await super().begin(started, now, most)
+        return await super().begin(started, known, now, most)
 
     async def registration(self, key: RegistrationKey) -> Registration | None:
         await asyncio.sleep(0)
@@ -68,9 +77,9 @@ class SlowStore(SqliteAccountStore):
         await asyncio.sleep(0)
         await super().save(registration)
 
-    async def claim(self, number: NumberHash, candidate: AccountId) -> AccountId:
+    async def claim(self, number: NumberHash, candidate: AccountId, day: int) -> AccountId:
         await asyncio.sleep(0)
-        return await super().claim(number, candidate)
+        return await super().claim(number, candidate, day)
 
 
 class World:
@@ -85,14 +94,14 @@ class World:
 
     def _open(self) -> Accounts:
         store = SlowStore(self.folder / "accounts.db")
-        return Accounts(store, self.phone, self.clock, self.random.randbytes)
+        return Accounts(store, self.phone, self.clock, self.random.randbytes, scale=NO_LIMIT)
 
     async def restart(self) -> None:
         await self.accounts.close()
         self.accounts = self._open()
 
     async def verified(self, number: str = NUMBER) -> str:
-        registration, _, _ = await self.accounts.start(number)
+        registration, *_ = await self.accounts.start(number)
         await self.accounts.check(registration, self.phone.code())
         return registration
 
@@ -108,14 +117,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_number_becomes_an_account(world: World) -> None:
-    registration, digits, seconds = await world.accounts.start("+1 (555) 000-1111")
+    registration, digits, seconds, _ = await world.accounts.start("+1 (555) 000-1111")
     assert (digits, seconds) == (limits.CODE_DIGITS, limits.CODE_SECONDS)
     assert 0 < len(registration) <= 64 and re.fullmatch(r"[\w-]+", registration)
     assert world.phone.texts[0][0] == NUMBER
     await world.accounts.check(registration, world.phone.code())
     account = await world.accounts.redeem(registration)
     assert len(account) == 16
-    assert await world.accounts.lookup("+1 555 000 1111") == account
+    assert await world.accounts.lookup("+1 555 000 1111", ASKER) == account
     assert await world.accounts.count() == 1
 
 
@@ -149,7 +158,7 @@ async def test_an_answer_that_was_lost_can_be_had_again(world: World) -> None:
 
 
 async def test_a_restart_loses_no_registration(world: World) -> None:
-    registration, _, _ = await world.accounts.start(NUMBER)
+    registration, *_ = await world.accounts.start(NUMBER)
     with pytest.raises(BadCode, match="4 tries"):
         await world.accounts.check(registration, world.wrong())
     await world.restart()
@@ -160,11 +169,11 @@ async def test_a_restart_loses_no_registration(world: World) -> None:
     await world.restart()
     account = await world.accounts.redeem(registration)
     await world.restart()
-    assert await world.accounts.lookup(NUMBER) == account
+    assert await world.accounts.lookup(NUMBER, ASKER) == account
 
 
 async def test_five_tries_even_all_at_once(world: World) -> None:
-    registration, _, _ = await world.accounts.start(NUMBER)
+    registration, *_ = await world.accounts.start(NUMBER)
     guesses = [world.accounts.check(registration, world.wrong()) for _ in range(20)]
     results = await asyncio.gather(*guesses, return_exceptions=True)
     assert sum(isinstance(result, BadCode) for result in results) == limits.CODE_TRIES
@@ -174,42 +183,42 @@ async def test_five_tries_even_all_at_once(world: World) -> None:
 
 
 async def test_a_code_verifies_only_its_own_registration(world: World) -> None:
-    mine, _, _ = await world.accounts.start(NUMBER)
+    mine, *_ = await world.accounts.start(NUMBER)
     my_code = world.phone.code()
-    theirs, _, _ = await world.accounts.start(OTHER)
+    theirs, *_ = await world.accounts.start(OTHER)
     with pytest.raises(BadCode):
         await world.accounts.check(theirs, my_code)
     await world.accounts.check(mine, my_code)
 
 
 async def test_a_new_start_makes_the_older_code_void(world: World) -> None:
-    old, _, _ = await world.accounts.start(NUMBER)
+    old, *_ = await world.accounts.start(NUMBER)
     old_code = world.phone.code()
-    new, _, _ = await world.accounts.start("+1 555 000 1111")
+    new, *_ = await world.accounts.start("+1 555 000 1111")
     with pytest.raises(CodeExpired):
         await world.accounts.check(old, old_code)
     await world.accounts.check(new, world.phone.code())
 
 
 async def test_a_code_may_be_typed_in_groups(world: World) -> None:
-    registration, _, _ = await world.accounts.start(NUMBER)
+    registration, *_ = await world.accounts.start(NUMBER)
     code = world.phone.code()
     await world.accounts.check(registration, f" {code[:3]}-{code[3:]} ")
 
 
 @pytest.mark.parametrize("code", ["", "x" * 64, "１２３４５６", "\ud800"])
 async def test_a_strange_code_is_a_wrong_one(world: World, code: str) -> None:
-    registration, _, _ = await world.accounts.start(NUMBER)
+    registration, *_ = await world.accounts.start(NUMBER)
     with pytest.raises(BadCode):
         await world.accounts.check(registration, code)
 
 
 async def test_without_the_code_there_is_no_account(world: World) -> None:
-    registration, _, _ = await world.accounts.start(NUMBER)
+    registration, *_ = await world.accounts.start(NUMBER)
     with pytest.raises(Denied):
         await world.accounts.redeem(registration)
     with pytest.raises(NotFound):
-        await world.accounts.lookup(NUMBER)
+        await world.accounts.lookup(NUMBER, ASKER)
 
 
 @pytest.mark.parametrize("registration", ["", "no-such-thing", "\ud800"])
@@ -226,7 +235,7 @@ async def test_what_is_no_number_costs_no_text(world: World) -> None:
     with pytest.raises(BadNumber):
         await world.accounts.start("12")
     with pytest.raises(BadNumber):
-        await world.accounts.lookup("12")
+        await world.accounts.lookup("12", ASKER)
     assert world.phone.texts == []
 
 
@@ -269,8 +278,8 @@ async def test_an_account_id_is_a_random_uuid(world: World) -> None:
 async def test_no_number_code_or_registration_id_is_on_disk_or_in_a_repr(tmp_path: Path) -> None:
     console = tmp_path / "console.txt"
     store = SqliteAccountStore(tmp_path / "accounts.db")
-    accounts = Accounts(store, ConsoleSms(console))
-    registration, _, _ = await accounts.start(NUMBER)
+    accounts = Accounts(store, ConsoleSender(console))
+    registration, *_ = await accounts.start(NUMBER)
     code = console.read_text().strip()[-6:]
     shown = []
     for act in (

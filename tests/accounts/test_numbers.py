@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raychat.accounts.numbers import parse_number
+from raychat.accounts.numbers import country, parse_number, prefix
 from raychat.errors import BadNumber
 from raychat.ids import PhoneNumber
 
@@ -63,3 +63,21 @@ def test_any_text_is_a_number_in_one_form_or_refused(text: str) -> None:
     assert isinstance(number, PhoneNumber)
     assert number[0] == "+" and number[1:].isascii() and number[1:].isdigit()
     assert parse_number(number) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "start", "calling_code"),
+    [
+        ("+15550001111", "+1555", 1),
+        ("+491701234567", "+49170", 49),
+        ("+393331234567", "+39333", 39),
+        ("+390612345678", "+39061", 39),  # the zero is part of the number
+        ("+3581234567", "+358123", 358),
+    ],
+)
+def test_numbers_that_are_bought_together_have_a_prefix_in_common(
+    number: str, start: str, calling_code: int
+) -> None:
+    parsed = parse_number(number)
+    assert prefix(parsed) == start
+    assert country(parsed) == calling_code

@@ -8,7 +8,7 @@ import pytest
 
 from raychat.accounts.pepper import Pepper
 from raychat.errors import StoreLocked
-from raychat.ids import PhoneNumber
+from raychat.ids import AccountId, PhoneNumber
 
 NUMBER = PhoneNumber("+15550001111")
 
@@ -61,3 +61,22 @@ def test_half_a_surrogate_pair_hashes_like_any_text() -> None:
 def test_a_pepper_does_not_show_itself() -> None:
     assert "1111" not in repr(Pepper(b"1" * 32))
     assert "31313131" not in repr(Pepper(b"1" * 32))
+
+
+def test_a_pin_is_hashed_for_its_account_and_shows_nothing() -> None:
+    pepper = Pepper(b"1" * 32)
+    one, other = AccountId(b"a" * 16), AccountId(b"b" * 16)
+    assert pepper.pin(one, "2580") != pepper.pin(other, "2580")
+    assert pepper.pin(one, "2580") != pepper.pin(one, "2581")
+    assert repr(pepper.pin(one, "2580")) == "Secret(32 bytes)"
+
+
+def test_a_prefix_is_hashed_unlike_a_number() -> None:
+    pepper = Pepper(b"1" * 32)
+    hashes = {
+        pepper.prefix(NUMBER),
+        pepper.number(NUMBER),
+        pepper.prefix("+1555"),
+        pepper.prefix(""),
+    }
+    assert len(hashes) == 4

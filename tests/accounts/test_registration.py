@@ -9,13 +9,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from raychat import limits
 from raychat.accounts import registration as rules
-from raychat.accounts.pepper import NumberHash, Proof, RegistrationKey
+from raychat.accounts.pepper import NumberHash, PoolKey, Proof, RegistrationKey
 from raychat.accounts.registration import Redeemed, Registration, Started, Verified
 from raychat.errors import BadCode, CodeExpired, Denied, RaychatError
 from raychat.ids import AccountId
 
 KEY = RegistrationKey(b"k" * 32)
 NUMBER = NumberHash(b"n" * 32)
+PREFIX = PoolKey(b"x" * 32)
 RIGHT = Proof(b"r" * 32)
 WRONG = Proof(b"w" * 32)
 ACCOUNT = AccountId(b"a" * 16)
@@ -24,7 +25,7 @@ LAST = NOW + limits.CODE_SECONDS * 1000 - 1
 
 
 def started() -> Started:
-    return rules.start(KEY, NUMBER, RIGHT, NOW)
+    return rules.start(KEY, NUMBER, PREFIX, RIGHT, NOW)
 
 
 def verified() -> Verified:

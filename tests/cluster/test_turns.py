@@ -17,7 +17,16 @@ from raychat.ids import AccountId, DeviceId, InboxNumber, MessageId
 from raychat.observe.metrics import HostMetrics
 from raychat.store.protocol import Writes
 from raychat.store.sqlite import SqliteStore
-from raychat.users.events import Attach, Incoming, PutDevice, Register, Session
+from raychat.users.events import (
+    Attach,
+    Detach,
+    Incoming,
+    ListRecord,
+    NewList,
+    PutDevice,
+    Register,
+    Session,
+)
 from raychat.wire.batch import Op
 
 ME = AccountId(b"m" * 16)
@@ -127,19 +136,64 @@ async def test_a_fault_in_one_user_leaves_the_others_alone(turns: Turns, monkeyp
 
 
 async def test_a_user_to_be_loaded_anew_is_asked_nothing_till_its_turn_is_durable(
-    turns: Turns,
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while that turn's commit is on its way to a slow disk."""
     wire, commit, seen = Wire(), turns._store.commit, []
 
     async def slow(writes: Writes) -> None:
-        turns.add(message(wire, 1))
+        turns.add(message(wire, 2))
         seen.append(turns._next())
         await commit(writes)
 
+    def broken(_self: object, _event: object) -> list[Any]:
+        raise ZeroDivisionError
+
     turns._store.commit = slow
-    await turn(turns, Register(ME, ONE, b"new token".ljust(32)))
+    with monkeypatch.context() as patched:
+        patched.setattr("raychat.users.user.User._detach", broken)
+        await turn(turns, message(wire, 1), Detach(ME, Session(wire, 8), ONE))
     assert seen == [[]]
     turns._store.commit = commit
     await turn(turns)
-    assert turns.users[ME].devices[ONE].incarnation == 2
+    assert turns.users[ME].devices[ONE].head == 2
+
+
+def register(answers: list[Any]) -> Register:
+    listed = ListRecord(1, b"key", [ONE], b"list")
+    return Register(ME, ONE, b"new token".ljust(32), listed, None, 9, answers.append)
+
+
+async def test_who_asks_is_answered_when_it_is_durable(turns: Turns) -> None:
+    answers: list[Any] = []
+    turns.add(register(answers))
+    await turns.think()
+    assert answers == []
+    await turns.commit()
+    assert answers == [2]
+
+
+async def test_a_removal_that_could_not_be_written_leaves_no_connection_behind(
+    turns: Turns,
+) -> None:
+    """The User that is loaded anew would know nothing of it, and it would go on writing."""
+    wire, commit, two = Wire(), turns._store.commit, DeviceId(2)
+    writes, answers = Writes(), []
+    writes.add(PutDevice(ME, two, 1, TOKEN))
+    await commit(writes)
+    await turn(turns, attach(wire)._replace(device=two))
+
+    async def full(_writes: Writes) -> None:
+        raise StoreError("The disk is full.")
+
+    turns._store.commit = full
+    turns.add(NewList(ME, ListRecord(1, b"key", [ONE], b"list"), answers.append))
+    await turns.think()
+    with pytest.raises(StoreError):
+        await turns.commit()
+    assert wire.said[-1][:2] == (Op.DISMISS, 8)
+    assert answers == []
+    turns._store.commit = commit
+    await turn(turns)
+    assert answers == [None]
+    assert set(turns.users[ME].devices) == {ONE}

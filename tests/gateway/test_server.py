@@ -720,6 +720,14 @@ WRONG_CALLS = {
     "no keys": ("POST", "/v1/registrations/x/device", b"{}", 400, "malformed"),
     "no token": ("GET", "/v1/keys", None, 401, "bad-token"),
     "no token for a lookup": ("POST", "/v1/lookup", b"{}", 401, "bad-token"),
+    "no token for a list": ("PUT", "/v1/devices", b"{}", 401, "bad-token"),
+    "no token to leave": ("DELETE", "/v1/devices/self", None, 401, "bad-token"),
+    "no token for blocks": ("PUT", "/v1/blocks", b"{}", 401, "bad-token"),
+    "no token for another": ("POST", "/v1/token", None, 401, "bad-token"),
+    "no token for a link": ("GET", "/v1/links/0011223344", None, 401, "bad-token"),
+    "no link token": ("GET", "/v1/links/0011223344/message", None, 401, "bad-token"),
+    "no id of a link": ("POST", "/v1/links", b'{"request":""}', 400, "malformed"),
+    "no link request": ("POST", "/v1/links", b'{"id":"0011223344"}', 400, "malformed"),
 }
 
 

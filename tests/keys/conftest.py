@@ -52,6 +52,7 @@ class Device:
         return {
             "signed_pre_key": signed(SignedPreKey.generate(self.identity, number, 0)),
             "last_resort": self.kyber(10_000 + number, 1)[0],
+            "last_resort_pre_key": self.one_time(10_000 + number, 1)[0],
         }
 
     def refill(self, first: int, many: int) -> dict[str, Any]:
@@ -106,9 +107,9 @@ class SlowStore(SqliteStore):
         await asyncio.sleep(0)
         return await super().count_keys(account, device)
 
-    async def take_keys(self, account: AccountId) -> list[TakenKeys]:
+    async def take_keys(self, *arguments: Any) -> list[TakenKeys]:
         await asyncio.sleep(0)
-        return await super().take_keys(account)
+        return await super().take_keys(*arguments)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -35,7 +36,19 @@ def test_a_bundle_shows_what_was_uploaded(device: Device) -> None:
     upload = parse_registration(fields)
     assert upload.identity is not None and upload.lasting is not None
     keys = records.device_keys(upload.identity, upload.lasting)
-    bundle = records.bundle(TakenKeys(PRIMARY, 2, keys, None, keys.last_resort))
-    assert (bundle["device"], bundle["incarnation"], bundle["pre_key"]) == (1, 2, None)
+    taken = TakenKeys(PRIMARY, 2, keys, keys.last_resort_pre_key, keys.last_resort)
+    bundle = records.bundle(taken)
+    assert (bundle["device"], bundle["incarnation"]) == (1, 2)
     assert bundle["identity"] == fields["identity"]
+    assert bundle["pre_key"] == fields["last_resort_pre_key"]
     assert bundle["kyber_pre_key"] == fields["last_resort"]
+    assert bundle["device_signature"] is None
+    assert records.bundle(taken._replace(pre_key=None))["pre_key"] is None
+
+
+def test_a_linked_device_shows_its_signature(device: Device) -> None:
+    upload = parse_registration(device.registration())
+    assert upload.identity is not None and upload.lasting is not None
+    keys = records.device_keys(upload.identity._replace(device_signature=b"s" * 64), upload.lasting)
+    taken = TakenKeys(PRIMARY, 2, keys, keys.last_resort_pre_key, keys.last_resort)
+    assert base64.b64decode(records.bundle(taken)["device_signature"]) == b"s" * 64

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KEY_LISTS = ["pre_keys", "kyber_pre_keys"]
 SIGNED = ["signed_pre_key", "last_resort"]
+LASTING = [*SIGNED, "last_resort_pre_key"]
 
 
 def text(data: bytes) -> str:
@@ -48,7 +49,7 @@ def test_a_registration_may_come_without_one_time_keys(device: Device) -> None:
     assert parse_registration(fields).signatures() == 2
 
 
-@pytest.mark.parametrize("name", ["registration_id", "identity", *SIGNED])
+@pytest.mark.parametrize("name", ["registration_id", "identity", *LASTING])
 def test_a_registration_needs_each_lasting_key(device: Device, name: str) -> None:
     fields = device.registration()
     del fields[name]
@@ -65,8 +66,8 @@ def test_every_part_of_a_refill_may_be_left_out(device: Device) -> None:
     parse_refill(device.lasting(2)).verify(device.identity.public.data)
 
 
-@pytest.mark.parametrize("name", SIGNED)
-def test_a_refill_renews_both_lasting_keys_or_none(device: Device, name: str) -> None:
+@pytest.mark.parametrize("name", LASTING)
+def test_a_refill_renews_all_lasting_keys_or_none(device: Device, name: str) -> None:
     with pytest.raises(Malformed, match="together"):
         parse_refill({name: device.lasting(2)[name]})
 
@@ -83,7 +84,7 @@ def test_fields_of_a_later_version_are_ignored(device: Device) -> None:
     parse_registration(fields)
 
 
-@pytest.mark.parametrize("name", [*KEY_LISTS, *SIGNED])
+@pytest.mark.parametrize("name", [*KEY_LISTS, *LASTING])
 @pytest.mark.parametrize("number", [-1, MAX_ID + 1, 1.0, "1", True, None])
 def test_an_id_is_32_bits(device: Device, name: str, number: object) -> None:
     fields = device.registration(1)
@@ -127,7 +128,7 @@ def test_bytes_have_one_base64_text(device: Device) -> None:
         parse_refill({"kyber_pre_keys": [key]})
 
 
-@pytest.mark.parametrize("name", [*KEY_LISTS, *SIGNED])
+@pytest.mark.parametrize("name", [*KEY_LISTS, *LASTING])
 @pytest.mark.parametrize(
     "spoil",
     [lambda key: key[:-1], lambda key: key + b"\0", lambda key: b"\x07" + key[1:], lambda _: b""],
@@ -198,15 +199,25 @@ def test_a_key_comes_once(device: Device, name: str) -> None:
         parse_refill({name: [item, item | {"id": 2}]})
 
 
-def test_the_last_resort_shares_the_ids_of_the_kyber_keys(device: Device) -> None:
+def test_keys_of_last_resort_share_the_ids_of_the_one_time_keys(device: Device) -> None:
     fields = device.lasting(1)
     number = fields["last_resort"]["id"]
     with pytest.raises(Malformed, match="twice"):
         parse_refill(fields | {"kyber_pre_keys": device.kyber(number, 1)})
+    fields["last_resort_pre_key"]["id"] += 1
     parse_refill(fields | {"pre_keys": device.one_time(number, 1)})
+    with pytest.raises(Malformed, match="twice"):
+        parse_refill(fields | {"pre_keys": device.one_time(number + 1, 1)})
 
 
-@pytest.mark.parametrize("name", [*KEY_LISTS, *SIGNED])
+def test_a_key_of_last_resort_is_no_one_time_key_as_well(device: Device) -> None:
+    fields = device.lasting(1)
+    again = fields["last_resort_pre_key"] | {"id": 1}
+    with pytest.raises(InvalidKey, match="twice"):
+        parse_refill(fields | {"pre_keys": [again]})
+
+
+@pytest.mark.parametrize("name", [*KEY_LISTS, *LASTING])
 @pytest.mark.parametrize("value", [7, "text", True, {"0": 1}, [[1]]])
 def test_other_shapes_are_malformed(device: Device, name: str, value: object) -> None:
     with pytest.raises(Malformed):

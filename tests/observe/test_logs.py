@@ -43,7 +43,7 @@ def test_what_may_be_private_is_hidden(written: Written, name: str) -> None:
     structlog.get_logger().error("oh", **{name: "+15550001111"})
     [line] = written()
     assert line[name] == "(hidden)"
-    assert "1111" not in json.dumps(line)
+    assert "0001111" not in json.dumps(line)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,17 @@ from raychat.ids import AccountId, InboxNumber
 from raychat.store import move
 from raychat.store.protocol import Owed, Writes
 from raychat.store.sqlite import SqliteStore
-from raychat.users.events import Advance, PutPeer, PutReceipt, Told
+from raychat.users.events import (
+    Advance,
+    PutBlocked,
+    PutDevice,
+    PutList,
+    PutPeer,
+    PutReceipt,
+    Told,
+)
 from raychat.wire.frames import Outcome
-from tests.store.contract import FRIEND, KEYS, ONE, device, fill, writes
+from tests.store.contract import FRIEND, KEYS, ONE, TWO, device, fill, writes
 
 ACCOUNTS = [AccountId(bytes([n]) * 16) for n in range(6)]
 
@@ -30,6 +38,9 @@ async def seed(folder: Path, name: str) -> None:
                 Advance(box, InboxNumber(2), ()),
                 PutPeer(account, FRIEND, ONE, 1, 5, b"d"),
                 PutReceipt(account, ONE, FRIEND, 0, 4, b"\x92\x01\x02"),
+                PutList(account, 3, b"key", b"list"),
+                PutBlocked(account, FRIEND),
+                PutDevice(account, TWO, 5, b"", None, b"", 77),
             )
         )
         await store.put_keys(account, ONE, KEYS, [(1, b"a")], [(2, b"k")])
@@ -44,8 +55,11 @@ async def whole(folder: Path, host_of) -> None:
     for account in ACCOUNTS:
         store = SqliteStore(folder / f"{host_of(account)}.db", host_of(account))
         (user,) = await store.load([account])
-        (found,) = user.devices
+        found, removed = user.devices
         assert (found.incarnation, found.cursor, found.head, user.revision) == (1, 2, 5, 4)
+        assert (removed.incarnation, removed.token_hash, removed.seen) == (5, b"", 77)
+        assert (user.list_version, user.list_key, user.blocked) == (3, b"key", FRIEND)
+        assert await store.device_list(account) == b"list"
         rows = await store.page(found.box, found.cursor, 99)
         assert [row.number for row in rows] == [3, 4, 5]
         assert await store.peers([(account, FRIEND, ONE)]) == [(1, 5, b"d")]

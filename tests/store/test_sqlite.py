@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from raychat.database import connect
+from raychat.database import connect, migrate
 from raychat.errors import StoreInUse, StoreTooNew
 from raychat.ids import InboxNumber
 from raychat.store.sqlite import SqliteStore
 from raychat.store.sqlite.schema import MIGRATIONS
 from raychat.store.sqlite.store import LOG_PAGE_BYTES
-from tests.store.contract import ME, StoreContract, device, fill
+from raychat.users.events import DeviceRecord, UserRecord
+from tests.store.contract import ME, ONE, StoreContract, device, fill
 
 
 class Opened:
@@ -131,3 +132,23 @@ async def test_a_crash_after_the_commit_loses_nothing(opened: Opened, tmp_path: 
     (user,) = await copy.load([ME])
     assert user.devices[0].head == 8
     await copy.close()
+
+
+async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    db = connect(tmp_path / "host-0.db")
+    migrate(db, MIGRATIONS[:1])
+    db.execute(
+        "INSERT INTO device (account, device, incarnation, token_hash, cursor)"
+        " VALUES (?, 1, 3, x'aa', 7)",
+        (ME,),
+    )
+    db.execute("INSERT INTO receipt VALUES (?, 1, ?, 0, 4, x'90')", (ME, ME))
+    db.execute("INSERT INTO keys VALUES (?, 1, 9, x'01', x'02', x'03')", (ME,))
+    db.close()
+    store = SqliteStore(tmp_path / "host-0.db", "host-0")
+    (user,) = await store.load([ME])
+    seven = InboxNumber(7)
+    assert user == UserRecord(ME, 4, [DeviceRecord(ONE, 1, 3, b"\xaa", seven, seven)])
+    (taken,) = await store.take_keys(ME)
+    assert (taken.incarnation, taken.keys.registration) == (3, 9)
+    await store.close()

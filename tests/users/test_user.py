@@ -22,9 +22,7 @@ from raychat.users.events import (
     Incoming,
     Page,
     Push,
-    PutDevice,
     PutReceipt,
-    Register,
     Row,
     Session,
     Tell,
@@ -262,18 +260,9 @@ def test_news_is_told_once_and_only_grows() -> None:
     effects = me.handle(news, NOW)
     (put,) = of(PutReceipt, effects)
     assert put.revision == 1
-    assert said(effects, MINE) == [frames.Receipt(1, FRIEND, Outcome.DELIVERED, [1, 3])]
+    assert said(effects, MINE) == [frames.Receipt(1, FRIEND, Outcome.DELIVERED, [1, 3], ONE, 1)]
     assert me.handle(news, NOW) == []
     assert me.handle(news._replace(incarnation=9), NOW) == []
-
-
-def test_a_device_registered_again_gets_a_new_incarnation_and_loses_its_connection() -> None:
-    me = user()
-    attach(me)
-    effects = me.handle(Register(ME, ONE, b"new" * 8), NOW)
-    assert of(PutDevice, effects) == [PutDevice(ME, ONE, 2, b"new" * 8)]
-    assert of(Dismiss, effects)[0].session == MINE
-    assert of(Dismiss, attach(me))[0].code == "bad-token"
 
 
 def test_expired_envelopes_leave_from_the_front_and_their_senders_are_told() -> None:

@@ -15,6 +15,7 @@ from raychat.ids import AccountId, DeviceId, InboxNumber, MessageId, Secret
 from raychat.wire import frames
 from raychat.wire.frames import (
     Ack,
+    Devices,
     Envelope,
     Goodbye,
     Hello,
@@ -72,12 +73,13 @@ def test_what_the_server_says_comes_back_in_order(
     account, device, message, count, at, body
 ) -> None:
     said = [
-        Welcome(1, at, 2, InboxNumber(3), InboxNumber(4), 5),
+        Welcome(1, at, 2, InboxNumber(3), InboxNumber(4), 5, 6),
         Sent(account, message, at),
-        Refused(account, message, "id-gap", "why", True),
+        Refused(account, message, "device-list", "why", True, ((device, 1), (device, 2)), 3),
         Envelope(InboxNumber(count), account, device, 1, message, at, 2, body),
-        Receipt(count, account, Outcome.EXPIRED, [1, 3, 5, 5]),
+        Receipt(count, account, Outcome.EXPIRED, [1, 3, 5, 5], device, 7),
         Goodbye("replaced", "elsewhere", 1, 2),
+        Devices(count),
     ]
     packed = (
         frames.pack_welcome(said[0])
@@ -86,6 +88,7 @@ def test_what_the_server_says_comes_back_in_order(
         + frames.pack_envelope(*said[3])
         + frames.pack_receipt(*said[4])
         + frames.pack_goodbye(said[5])
+        + frames.pack_devices(count)
     )
     assert list(frames.to_device(packed)) == said
 
@@ -113,7 +116,7 @@ def test_hostile_structures_raise_only_our_errors(structure) -> None:
         list(frames.to_device(data))
 
 
-@given(st.sampled_from([1, 2, 3, 16, 17, 18, 19, 20, 21]), st.lists(anything, max_size=10))
+@given(st.sampled_from([1, 2, 3, 16, 17, 18, 19, 20, 21, 22]), st.lists(anything, max_size=10))
 def test_known_types_with_hostile_fields_raise_only_our_errors(kind, fields) -> None:
     data = msgpack.packb([kind, *fields])
     for decode in (lambda: list(frames.to_device(data)), lambda: only(data)):
@@ -154,6 +157,14 @@ def test_another_version_or_an_unknown_type_is_unsupported() -> None:
 def test_a_device_skips_types_it_does_not_know() -> None:
     packed = msgpack.packb([31, "later"]) + frames.pack_sent(bytes(16), 1, 2)
     assert list(frames.to_device(packed)) == [Sent(AccountId(bytes(16)), MessageId(1), 2)]
+
+
+def test_fields_that_an_older_server_does_not_send_are_empty() -> None:
+    welcome = msgpack.packb([16, 1, 2, 1, 0, 0, 0])
+    refused = msgpack.packb([18, bytes(16), 1, "id-gap", "why", True])
+    first, second = frames.to_device(welcome + refused)
+    assert first.list_version == 0
+    assert (second.devices, second.list_version) == ((), 0)
 
 
 def test_fields_after_the_known_ones_are_ignored() -> None:

@@ -9,9 +9,13 @@ from aiohttp import web
 from raychat import limits
 from raychat.errors import NotFound
 from raychat.gateway.api.accounts import AccountCalls
+from raychat.gateway.api.addresses import Addresses
 from raychat.gateway.api.calls import Route, failure, typed
+from raychat.gateway.api.devices import DeviceCalls
 from raychat.gateway.api.keys import KeyCalls
+from raychat.gateway.api.links import LinkCalls, Links
 from raychat.gateway.api.registrar import Registrar
+from raychat.gateway.api.transparency import KeyLog, TransparencyCalls
 from raychat.gateway.server import Gateway
 
 
@@ -21,12 +25,25 @@ class Calls(Protocol):
     def routes(self) -> list[Route]: ...
 
 
+class Back(Registrar, Links, KeyLog, Protocol):
+    """The registrar with its links and the key log."""
+
+
 class Api:
     """Handlers over a gateway (for the hosts) and a registrar (for accounts)."""
 
-    def __init__(self, gateway: Gateway, registrar: Registrar) -> None:
+    def __init__(
+        self, gateway: Gateway, registrar: Back, addresses: Addresses | None = None
+    ) -> None:
+        addresses = addresses or Addresses()
         self._gateway = gateway
-        self._rooms: list[Calls] = [AccountCalls(gateway, registrar), KeyCalls(gateway)]
+        self._rooms: list[Calls] = [
+            AccountCalls(gateway, registrar, registrar, addresses),
+            DeviceCalls(gateway, registrar),
+            LinkCalls(gateway, registrar, registrar, addresses),
+            KeyCalls(gateway),
+            TransparencyCalls(gateway, registrar, addresses),
+        ]
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=limits.HTTP_BODY_BYTES)

@@ -16,8 +16,11 @@ from raychat import limits
 from raychat.errors import (
     BadRequest,
     BadToken,
+    ChallengeRequired,
     CodeExpired,
     Denied,
+    LinkExpired,
+    Locked,
     Malformed,
     NotFound,
     RateLimited,
@@ -38,6 +41,9 @@ Route = tuple[str, str, Handler]
 STATUS: Final[tuple[tuple[type[RaychatError], int], ...]] = (
     (BadToken, 401),
     (CodeExpired, 410),
+    (LinkExpired, 410),
+    (ChallengeRequired, 428),
+    (Locked, 423),
     (Denied, 403),
     (NotFound, 404),
     (TooLarge, 413),
@@ -48,10 +54,12 @@ STATUS: Final[tuple[tuple[type[RaychatError], int], ...]] = (
 
 
 def failure(error: RaychatError) -> web.Response:
-    """An error as an answer."""
+    """An error as an answer, with what programs need to know about it beside the code."""
     status = next((code for kind, code in STATUS if isinstance(error, kind)), 400)
     body = {"error": error.code, "detail": error.detail, "retryable": error.retryable}
-    return web.json_response(body, status=status)
+    seconds = error.data.get("seconds")
+    headers = {} if seconds is None else {"Retry-After": str(seconds)}
+    return web.json_response({**error.data, **body}, status=status, headers=headers)
 
 
 def typed(handler: Handler) -> Handler:
@@ -93,6 +101,20 @@ def text_field(fields: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 64:
         raise Malformed(f"The field {name} is a short text.")
     return value
+
+
+def bytes_field(fields: dict[str, Any], name: str) -> bytes:
+    """Bytes of the body, in base64. Raises Malformed."""
+    value = fields.get(name)
+    try:
+        return base64.b64decode(value if isinstance(value, str) else "!", validate=True)
+    except ValueError as error:
+        raise Malformed(f"The field {name} is base64 of the standard alphabet, padded.") from error
+
+
+def token_text(token: bytes) -> str:
+    """A token as it is written in JSON and headers."""
+    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
 
 
 def packed_field(fields: dict[str, Any], name: str) -> bytes:

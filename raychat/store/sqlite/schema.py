@@ -3,12 +3,16 @@
 The schema's version is in `PRAGMA user_version`; see MIGRATIONS.
 
     owner     one row: the host's name and its epoch, raised at each opening
-    device    box (integer, names an inbox), account, device, incarnation, token hash, cursor
+    account   version and bytes of its signed device list, the account key that signed it, the
+              accounts it has blocked, and the highest revision of receipts that are gone
+    device    box (integer, names an inbox), account, device, incarnation, token hash, cursor,
+              hash of a token not used yet, day it was last seen; removed: an empty token hash
     inbox     slot = box * 2^40 + number, and the envelope as the frame its device gets
     peer      (account, sending account, device): last id taken, digests of the latest
     receipt   (account, device, peer, outcome): revision and ranges
     owed      news for accounts of other hosts, until they have it
-    keys      a device's identity key, signed pre-key and last-resort Kyber pre-key
+    keys      a device's identity key, its signed pre-key, its last-resort Kyber and X25519
+              pre-keys, and a linked device's signature over its account
     prekey    (account, device, kind, id): one-time pre-keys, kind 0 X25519, 1 Kyber
     uploaded  (account, device, kind): the highest id of them ever taken in
 """
@@ -46,5 +50,19 @@ MIGRATIONS = [
         account BLOB NOT NULL, device INTEGER NOT NULL, kind INTEGER NOT NULL,
         id INTEGER NOT NULL, record BLOB NOT NULL,
         PRIMARY KEY (account, device, kind, id)) STRICT;
+    """,
+    """
+    ALTER TABLE keys ADD COLUMN last_resort_pre_key BLOB;
+    ALTER TABLE keys ADD COLUMN device_signature BLOB;
+    """,
+    """
+    CREATE TABLE account (
+        account BLOB PRIMARY KEY, version INTEGER NOT NULL DEFAULT 0,
+        account_key BLOB NOT NULL DEFAULT x'', list BLOB NOT NULL DEFAULT x'',
+        blocked BLOB NOT NULL DEFAULT x'', revision INTEGER NOT NULL DEFAULT 0)
+        STRICT, WITHOUT ROWID;
+    ALTER TABLE device ADD COLUMN next_hash BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE device ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX unseen ON device (seen) WHERE device > 1 AND token_hash != x'';
     """,
 ]

@@ -15,6 +15,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
@@ -25,7 +26,7 @@ from raychat.database import FileLock, connect, migrate, transaction
 from raychat.errors import Fenced, StoreError
 from raychat.ids import AccountId, DeviceId, Epoch, InboxNumber, MessageId
 from raychat.store.protocol import Owed, PeerId, ReceiptId, Writes
-from raychat.store.sqlite.keys import SqliteKeys
+from raychat.store.sqlite.keys import SqliteKeys, replace
 from raychat.store.sqlite.schema import MIGRATIONS, SLOT_BITS, SLOT_MASK
 from raychat.users.events import (
     Box,
@@ -106,6 +107,7 @@ class SqliteStore(SqliteKeys):
         # late, and must not strike out what is owed since.
         newest = self._db.execute("SELECT max(sequence) FROM owed").get or 0
         self._owed = max(newest, self.epoch << OWED_BITS)
+        self._box = 0
         self._depth = self._db.execute("SELECT count(*) FROM inbox").get
         self._wal_pages = 0
         self._commit_seconds = 0.0
@@ -141,8 +143,8 @@ class SqliteStore(SqliteKeys):
         users = []
         for account in accounts:
             devices = []
-            for box, device, incarnation, token_hash, cursor in execute(
-                "SELECT box, device, incarnation, token_hash, cursor FROM device"
+            for box, device, incarnation, token_hash, cursor, *rest in execute(
+                "SELECT box, device, incarnation, token_hash, cursor, next_hash, seen FROM device"
                 " WHERE account = ? ORDER BY device",
                 (account,),
             ).fetchall():
@@ -151,12 +153,34 @@ class SqliteStore(SqliteKeys):
                     (box << SLOT_BITS, box << SLOT_BITS | SLOT_MASK),
                 ).fetchone()
                 head = top[0] & SLOT_MASK if top and top[0] is not None else cursor
-                devices.append(
-                    DeviceRecord(device, box, incarnation, token_hash, cursor, max(head, cursor))
-                )
+                inbox = (cursor, max(head, cursor))
+                devices.append(DeviceRecord(device, box, incarnation, token_hash, *inbox, *rest))
             newest = execute("SELECT max(revision) FROM receipt WHERE account = ?", (account,)).get
-            users.append(UserRecord(account, newest or 0, devices))
+            version, key, data, blocked, revision = execute(
+                "SELECT version, account_key, list, blocked, revision FROM account"
+                " WHERE account = ?",
+                (account,),
+            ).fetchone() or (0, b"", b"", b"", 0)
+            digest = sha256(data).digest() if data else b""
+            listed = (version, key, digest, blocked)
+            users.append(UserRecord(account, max(newest or 0, revision), devices, *listed))
         return users
+
+    async def device_list(self, account: AccountId) -> bytes | None:
+        """The signed device list of an account, None if it has none."""
+        data: bytes | None = self._reader.execute(
+            "SELECT list FROM account WHERE account = ?", (account,)
+        ).get
+        return data or None
+
+    async def unseen(self, before: int, most: int) -> list[tuple[AccountId, DeviceId]]:
+        """Linked devices that were last there before a day (since 1970)."""
+        rows = self._reader.execute(
+            "SELECT account, device FROM device WHERE device > 1 AND token_hash != x''"
+            " AND seen < ? ORDER BY seen LIMIT ?",
+            (before, most),
+        )
+        return [(AccountId(account), DeviceId(device)) for account, device in rows]
 
     async def peers(self, keys: Sequence[PeerId]) -> list[PeerRecord | None]:
         rows = (
@@ -180,14 +204,12 @@ class SqliteStore(SqliteKeys):
         )
         return [ReceiptRecord(*row) if row else None for row in rows]
 
-    async def receipts_after(
-        self, account: AccountId, device: DeviceId, revision: int
-    ) -> list[ReceiptRecord]:
-        """What a device does not know yet, oldest first."""
+    async def receipts_after(self, account: AccountId, revision: int) -> list[ReceiptRecord]:
+        """What became of messages of all devices of an account since, oldest first."""
         rows = self._reader.execute(
             "SELECT device, peer, outcome, revision, ranges FROM receipt"
-            " WHERE account = ? AND device = ? AND revision > ? ORDER BY revision",
-            (account, device, revision),
+            " WHERE account = ? AND revision > ? ORDER BY revision",
+            (account, revision),
         )
         return [ReceiptRecord(*row) for row in rows]
 
@@ -275,13 +297,14 @@ class SqliteStore(SqliteKeys):
         self._check_epoch()
         if writes.devices:
             db.executemany(
-                "INSERT INTO device (account, device, incarnation, token_hash, cursor)"
-                " VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT (account, device)"
-                " DO UPDATE SET incarnation = ?3, token_hash = ?4",
+                "INSERT INTO device"
+                " (account, device, incarnation, token_hash, box, next_hash, seen, cursor)"
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0) ON CONFLICT (account, device)"
+                " DO UPDATE SET incarnation = ?3, token_hash = ?4, next_hash = ?6, seen = ?7",
                 writes.devices,
             )
-        if writes.forgets:
-            db.executemany("DELETE FROM receipt WHERE account = ? AND device = ?", writes.forgets)
+        if writes.keys or writes.lists or writes.blocked or writes.forgets or writes.forgotten:
+            self._stage_accounts(writes)
         if writes.appends:
             db.executemany(
                 "INSERT INTO inbox VALUES (?, ?)",
@@ -319,6 +342,44 @@ class SqliteStore(SqliteKeys):
         if writes.paid:
             db.executemany("DELETE FROM owed WHERE sequence = ?", [(paid,) for paid in writes.paid])
         return gone
+
+    def _stage_accounts(self, writes: Writes) -> None:
+        """What changes with an account or its devices, which is seldom."""
+        db = self._db
+        for account, device, revision in writes.forgets:
+            db.execute("DELETE FROM receipt WHERE account = ? AND device = ?", (account, device))
+            db.execute(
+                "INSERT INTO account (account, revision) VALUES (?1, ?2)"
+                " ON CONFLICT DO UPDATE SET revision = max(revision, ?2)",
+                (account, revision),
+            )
+        for account, revision in writes.forgotten:
+            for table in ("receipt", "peer"):
+                db.execute(f"DELETE FROM {table} WHERE account = ?", (account,))  # noqa: S608
+            db.execute(
+                "INSERT OR REPLACE INTO account (account, revision) VALUES (?, ?)",
+                (account, revision),
+            )
+        for account, version, key, data in writes.lists.values():
+            db.execute(
+                "INSERT INTO account (account, version, account_key, list) VALUES (?1, ?2, ?3, ?4)"
+                " ON CONFLICT DO UPDATE SET version = ?2, account_key = ?3, list = ?4",
+                (account, version, key, data),
+            )
+        for account, blocked in writes.blocked.values():
+            db.execute(
+                "INSERT INTO account (account, blocked) VALUES (?1, ?2)"
+                " ON CONFLICT DO UPDATE SET blocked = ?2",
+                (account, blocked),
+            )
+        for account, device, keys in writes.keys.values():
+            replace(db, account, device, keys)
+
+    def next_box(self) -> Box:
+        """A number for the inbox of a new device; none is given twice."""
+        newest = self._reader.execute("SELECT max(box) FROM device").get or 0
+        self._box = max(self._box, newest) + 1
+        return self._box
 
     def next_owed(self) -> int:
         """A number for the next `Owed`; numbers only grow, and none is given twice."""
