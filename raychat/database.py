@@ -37,6 +37,8 @@ def connect(path: Path, *, key: bytes | None = None) -> apsw.Connection:
         if key is not None:
             connection.pragma("cipher", "chacha20")
             connection.pragma("hexkey", key.hex())
+            # What is deleted must be gone for whoever gets file and key later: keys above all.
+            connection.pragma("secure_delete", "fast")
         connection.set_busy_timeout(BUSY_MS)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "full")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from raychat.client.client import Client, Peer
+from raychat.client.acting import Peer
+from raychat.client.client import Client
 from raychat.client.model import Conversation, Message, State
 
 __all__ = ["Client", "Conversation", "Message", "Peer", "State"]

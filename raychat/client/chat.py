@@ -25,7 +25,8 @@ from prompt_toolkit.layout.processors import BeforeInput
 from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
-from raychat.client.client import Client, Peer
+from raychat.client.acting import Peer
+from raychat.client.client import Client
 from raychat.client.display import fragments, line, printable
 from raychat.client.events import (
     Connected,
@@ -78,7 +79,7 @@ def notice(event: Event, client: Client, peer: Peer) -> str | None:
             return "A message was never fetched and has expired."
         case Undecryptable(sender, _, error) if sender == account:
             return f"A message could not be opened, and its sender knows: {error}"
-        case IdentityChanged(who, _, _) if who == account:
+        case IdentityChanged(who, _) if who == account:
             return "The identity key of this contact has changed; compare safety numbers."
         case Stopped(error):
             return f"Not connecting any more: {error}"

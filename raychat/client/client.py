@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,9 @@ import aiohttp
 
 from raychat import limits
 from raychat.client import keyfile, registration
+from raychat.client.account import OwnAccount
+from raychat.client.account_api import AccountApi
+from raychat.client.acting import Acting, Peer
 from raychat.client.driver import Driver
 from raychat.client.events import (
     Connected,
@@ -37,34 +39,31 @@ from raychat.client.events import (
     Sent,
     Stopped,
 )
-from raychat.client.http import publication
+from raychat.client.linking import Confirm, ShowCode, link_other_device, link_this_device
 from raychat.client.model import Conversation, Message, State
-from raychat.client.numbers import recipient
-from raychat.client.registration import AskCode, fill
+from raychat.client.own_devices import OwnDevice, OwnDevices
+from raychat.client.proving import AskChallenge, AskCode, AskPin
+from raychat.client.rotation import KeyKeeper
 from raychat.client.signals import (
-    Compose,
+    DevicesFound,
     Input,
-    MarkRead,
+    NewToken,
+    Tick,
 )
 from raychat.client.store import DeviceStore
 from raychat.client.tls import server_url, session
+from raychat.client.transparency import LogWatch
 from raychat.clock import Clock, wall_ms
-from raychat.errors import BadRequest, NotFound, RaychatError, StoreError, Timeout, Unavailable
-from raychat.ids import AccountId, PhoneNumber
-from raychat.wire import content
+from raychat.crypto import PublicKey
+from raychat.errors import NotFound, RaychatError, StoreError, Timeout, Unavailable
+from raychat.ids import PRIMARY, AccountId, DeviceId, PhoneNumber
 
 log = logging.getLogger("raychat.client")
 
-Peer = str | PhoneNumber | AccountId | Conversation
-"""A phone number, an account (16 bytes or its UUID as text), or a conversation."""
-
 CLOSE_SECONDS: Final = 3
-REFILL_DELAY_SECONDS: Final = (5.0, 60.0)
-REFILL_CHECK_SECONDS: Final = 6 * 3600
-REFILL_CHECK_USES: Final = 20
 
 
-class Client:
+class Client(Acting):
     """One device. Open it with `async with`; only one process may have it open at a time."""
 
     def __init__(
@@ -100,15 +99,54 @@ class Client:
         profile: str | None = None,
         home: Path | None = None,
         passphrase: str | None = None,
+        pin: str | AskPin | None = None,
+        challenge: AskChallenge | None = None,
+        voice: bool = False,
     ) -> Self:
-        """Register the profile as a device of `number`; the client returned is to be opened.
+        """Register the profile as the primary device of `number`, and give a client to open.
 
-        `code` is asked for the code that came to the number. Raises what
-        `registration.register` does.
+        `code` is asked for the code that came to the number, `pin` and `challenge` are if they
+        are needed. Raises what `registration.register` does.
         """
         url = server_url(server)
         await registration.register(
-            number, code=code, server=url, profile=profile, home=home, passphrase=passphrase
+            number,
+            code=code,
+            server=url,
+            profile=profile,
+            home=home,
+            passphrase=passphrase,
+            pin=pin,
+            challenge=challenge,
+            voice=voice,
+        )
+        return cls(profile, home=home, passphrase=passphrase)
+
+    @classmethod
+    async def link_this(
+        cls,
+        *,
+        show: ShowCode,
+        name: str,
+        platform: str,
+        server: str | None = None,
+        profile: str | None = None,
+        home: Path | None = None,
+        passphrase: str | None = None,
+    ) -> Self:
+        """Make the profile another device of an account; the client returned is to be opened.
+
+        `show` shows the code that the primary is to read. Raises what
+        `linking.link_this_device` does.
+        """
+        await link_this_device(
+            show=show,
+            name=name,
+            platform=platform,
+            server=server_url(server),
+            profile=profile,
+            home=home,
+            passphrase=passphrase,
         )
         return cls(profile, home=home, passphrase=passphrase)
 
@@ -128,7 +166,25 @@ class Client:
         self._first_feed = Feed()
         self._feeds.add(self._first_feed)
         self._driver = Driver(self._store, self._session, url, self._clock, self._tell)
-        self._keeping = asyncio.create_task(self._keep_keys())
+        self._own_account = OwnAccount(self._store, AccountApi(self._session, url))
+        self._devices = OwnDevices(self._store, self._driver.api, self._clock)
+        self._keeper = KeyKeeper(
+            self._store, self._driver.api, lambda: self._driver.caller, self._clock
+        )
+        keeping = self._keeper.run(self._online, lambda: self._driver.engine.key_messages)
+        self.log_watch = LogWatch(
+            self._store,
+            self._driver.api,
+            lambda: self._driver.caller,
+            self._clock,
+            self._tell,
+            self._repair_list,
+        )
+        renewing = self._devices.renew_token(self._online, self.rotate_token)
+        self._upkeep = [
+            asyncio.create_task(task)
+            for task in (keeping, self.log_watch.run(self._online), renewing)
+        ]
         self._open = True
         return self
 
@@ -152,8 +208,9 @@ class Client:
             if linger > 0:
                 await self.flush(linger)
         finally:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+            for task in self._upkeep:
+                task.cancel()
+            await asyncio.gather(*self._upkeep, return_exceptions=True)
             await self._driver.close()
             await self._session.close()
             self._store.close()
@@ -194,27 +251,79 @@ class Client:
         if self.stopped is not None:
             raise self.stopped
 
-    async def send(self, to: Peer, text: str) -> Message:
-        """Send a text. Returns when it is kept in this device's file, connected or not.
+    # -- the account -----------------------------------------------------------------------
 
-        Raises BadNumber, TooLarge, Malformed (no text), StoreError.
-        """
-        peer = self._peer(to)
-        if peer in (self._own.account, self._own.number):
-            raise BadRequest("That is this device's own number.")
-        body = content.encode(content.Text(self._clock(), text, self._own.number))
-        ticket: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        await self._put(Compose(ticket, peer, text, body))
-        return replace(await ticket, waiter=self.wait)
+    async def is_locked(self) -> bool:
+        """Whether registering this account's number anew takes a PIN."""
+        return await self._own_account.has_lock()
 
-    async def mark_read(self, peer: Peer, upto: Message | None = None) -> int:
-        """Mark what was received as read, and tell its sender. How many it was new for."""
-        conversation = self.conversation(peer)
-        if conversation is None:
-            return 0
-        ticket: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        await self._put(MarkRead(ticket, conversation.id, upto.key if upto else None))
-        return await ticket
+    async def lock(self, pin: str) -> None:
+        """Let registering the number anew take a PIN. Raises BadRequest, Denied."""
+        await self._own_account.lock(pin)
+
+    async def unlock(self) -> None:
+        """Let registering the number take only a code again. Raises Denied."""
+        await self._own_account.unlock()
+
+    async def change_number(
+        self,
+        number: str,
+        *,
+        code: AskCode,
+        pin: str | AskPin | None = None,
+        challenge: AskChallenge | None = None,
+        voice: bool = False,
+    ) -> PhoneNumber:
+        """Move the account to another number; see `OwnAccount.change_number`."""
+        changed = await self._own_account.change_number(
+            number, code, pin=pin, challenge=challenge, voice=voice
+        )
+        self._own = self._store.own()
+        return changed
+
+    async def delete_account(self, pin: str | AskPin | None = None) -> None:
+        """Delete the account and all its devices at the server. Raises Locked, BadPin, Denied."""
+        await self._own_account.delete(pin)
+
+    # -- the account's devices -------------------------------------------------------------
+
+    async def devices(self) -> list[OwnDevice]:
+        """The devices of this account. Raises Unavailable, GhostDevice."""
+        return await self._devices.fetch()
+
+    async def link(
+        self,
+        code: str,
+        confirm: Confirm,
+        *,
+        history: bool = True,
+        delay: float = limits.TRANSFER_DELAY_SECONDS,
+    ) -> DeviceId | None:
+        """Let in the device that shows `code`; see `linking.link_other_device`."""
+        api, caller = self._driver.api, self._driver.caller
+        device = await link_other_device(
+            self._store, api, caller, code, confirm, self._clock, history=history, delay=delay
+        )
+        await self._put(Tick())
+        return device
+
+    async def revoke(self, device: int) -> None:
+        """Take a linked device out of the account, at once. Raises Denied, NotFound."""
+        await self._devices.revoke(DeviceId(device))
+
+    async def leave(self) -> None:
+        """Take this linked device out of its account. Raises Denied for the primary."""
+        await self._devices.leave()
+
+    async def rotate_token(self) -> None:
+        """Get this device another token; the present one stops working with its first use."""
+        token = await self._devices.new_token()
+        await self._asked(lambda ticket: NewToken(ticket, token))
+
+    def account_key(self, peer: Peer | None = None) -> PublicKey | None:
+        """The key a safety number is of, by default one's own; None if it is not known yet."""
+        account = self._own.account if peer is None else self._account(peer)
+        return self._store.lists.account_key(account) if account is not None else None
 
     def events(self) -> Feed:
         """What happens, as it happens. The first call also gets what happened since opening."""
@@ -303,16 +412,6 @@ class Client:
             return False
         return True
 
-    def _peer(self, peer: Peer) -> PhoneNumber | AccountId:
-        if isinstance(peer, Conversation):
-            if peer.account is not None:
-                return peer.account
-            assert peer.number is not None
-            return peer.number
-        if isinstance(peer, bytes):
-            return peer
-        return recipient(peer)
-
     async def _put(self, item: Input) -> None:
         if not self._open:
             raise StoreError("This client is closed.")
@@ -352,40 +451,21 @@ class Client:
 
     # -- keys ------------------------------------------------------------------------------
 
-    async def _keep_keys(self) -> None:
-        """Refill one-time keys: after connecting, when many were used, and now and then.
-
-        The delay is random, so that a refill does not tell when a session was started.
-        """
-        while True:
-            await self._online.wait()
-            await asyncio.sleep(random.uniform(*REFILL_DELAY_SECONDS))  # noqa: S311 (jitter)
-            try:
-                await self.refill_keys()
-            except RaychatError as error:
-                log.info("keys were not refilled: %s", error.code)
-            used = self._driver.engine.key_messages
-            for _ in range(REFILL_CHECK_SECONDS // 60):
-                await asyncio.sleep(60)
-                if self._driver.engine.key_messages - used >= REFILL_CHECK_USES:
-                    break
-
     async def refill_keys(self) -> None:
         """Publish new one-time keys of each kind of which too few are left."""
-        counts = await self._driver.api.key_counts(self._driver.caller)
-        wanted = [limits.PRE_KEY_UPLOAD if left < limits.PRE_KEY_REFILL else 0 for left in counts]
-        if not any(wanted):
-            return
-        keys = self._store.keys
-        with self._store.transaction():
-            fill(keys, self._clock(), *wanted)
-            pre_keys, kyber = keys.unpublished(limits.PRE_KEY_UPLOAD)
-        pre_keys, kyber = pre_keys[: wanted[0]], kyber[: wanted[1]]
-        await self._driver.api.put_keys(
-            self._driver.caller, publication(None, None, None, pre_keys, kyber)
-        )
-        with self._store.transaction():
-            keys.published(pre_keys, kyber)
+        await self._keeper.refill()
+
+    async def _repair_list(self, account: AccountId) -> None:
+        """The key log has another list of an account than this device: put the own one again,
+        fetch that of another account."""
+        api, caller = self._driver.api, self._driver.caller
+        own = account == caller.account
+        listed = self._store.lists.signed(account)
+        if own and caller.device == PRIMARY and listed is not None:
+            await api.put_list(caller, listed)
+        else:
+            found = await api.devices(caller, None if own else account)
+            await self._driver.put(DevicesFound(account, found.signed, found.devices))
 
 
 STATES: Final[dict[type[Event], State]] = {

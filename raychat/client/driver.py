@@ -23,19 +23,27 @@ from raychat.client.signals import (
     AccountFound,
     AccountNotFound,
     Answer,
+    BlocksKept,
+    Choose,
     Compose,
+    DevicesFound,
+    DevicesNotFound,
     Effect,
     Greet,
     Input,
     KeysFound,
     KeysNotFound,
     MarkRead,
+    NewToken,
+    PublishBlocks,
+    PublishList,
     Reconnect,
     Stop,
     Tell,
     Tick,
     Transmit,
     WantAccount,
+    WantDevices,
     WantKeys,
 )
 from raychat.client.store import DeviceStore
@@ -64,9 +72,7 @@ class Driver:
         tell: Callable[[Event], None],
     ) -> None:
         """`tell` gets every event, after its commit. Raises NotRegistered."""
-        own = store.own()
         self.api = HttpApi(session, server)
-        self.caller = Caller(own.account, own.device, own.token)
         self.engine = Engine(store)
         self.stopped: RaychatError | None = None
         """Why it does not connect any more, if so."""
@@ -77,11 +83,17 @@ class Driver:
         self._tell = tell
         self._inputs: asyncio.Queue[Input] = asyncio.Queue(TURN_INPUTS)
         self._connection = Connection(session, server, self._inputs.put)
-        self._wanted: set[PhoneNumber | AccountId] = set()
+        self._wanted: set[object] = set()
         self._calls: set[asyncio.Task[None]] = set()
         self._call_slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._connecting = asyncio.create_task(self._connection.run())
         self._turning = asyncio.create_task(self._turns())
+
+    @property
+    def caller(self) -> Caller:
+        """Who makes the calls of this device, with the token it has now."""
+        own = self._store.own()
+        return Caller(own.account, own.device, own.token)
 
     async def put(self, item: Input) -> None:
         """Hand in an input; waits while there are too many."""
@@ -110,6 +122,9 @@ class Driver:
                     self._recover(batch, error)
                 else:
                     self._perform(effects)
+                    if self.engine.scrub:
+                        self._store.scrub()
+                        self.engine.scrub = False
                 self.turned.set()
         except Exception as error:
             log.exception("the client has stopped")
@@ -142,7 +157,7 @@ class Driver:
 
     def _refuse(self, batch: Sequence[Input], error: RaychatError) -> None:
         for item in batch:
-            if isinstance(item, Compose | MarkRead) and not item.ticket.done():
+            if isinstance(item, Compose | MarkRead | Choose | NewToken) and not item.ticket.done():
                 item.ticket.set_exception(error)
 
     def _perform(self, effects: Sequence[Effect]) -> None:
@@ -157,12 +172,22 @@ class Driver:
                 case Tell(event):
                     self._tell(event)
                 case Answer(ticket, result):
-                    if not ticket.done():
+                    if ticket.done():
+                        pass
+                    elif isinstance(result, RaychatError):
+                        ticket.set_exception(result)
+                    else:
                         ticket.set_result(result)
                 case WantAccount(number):
-                    self._call(number, self._find_account(number))
-                case WantKeys(account):
-                    self._call(account, self._find_keys(account))
+                    self._call(effect, self._find_account(number))
+                case WantKeys():
+                    self._call(effect, self._find_keys(effect))
+                case WantDevices(account):
+                    self._call(effect, self._find_devices(account))
+                case PublishList(listed):
+                    self._call(effect, self._publish_list(listed))
+                case PublishBlocks(accounts):
+                    self._call(effect, self._publish_blocks(accounts))
                 case Reconnect(low, high):
                     self._connection.drop(low, high)
                 case Stop(error):
@@ -174,23 +199,22 @@ class Driver:
         self.stopped = error
         self._connection.close()
 
-    def _call(self, subject: PhoneNumber | AccountId, call: Coroutine[Any, Any, Input]) -> None:
+    def _call(self, wanted: Effect, call: Coroutine[Any, Any, Input | None]) -> None:
         """Make a call beside the turns, unless the same one is being made."""
-        if subject in self._wanted:
+        if wanted in self._wanted:
             call.close()
             return
-        self._wanted.add(subject)
-        task = asyncio.create_task(self._carry_out(subject, call))
+        self._wanted.add(wanted)
+        task = asyncio.create_task(self._carry_out(wanted, call))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _carry_out(
-        self, subject: PhoneNumber | AccountId, call: Coroutine[Any, Any, Input]
-    ) -> None:
+    async def _carry_out(self, wanted: Effect, call: Coroutine[Any, Any, Input | None]) -> None:
         async with self._call_slots:
             answer = await call
-        self._wanted.discard(subject)
-        await self._inputs.put(answer)
+        self._wanted.discard(wanted)
+        if answer is not None:
+            await self._inputs.put(answer)
 
     async def _find_account(self, number: PhoneNumber) -> Input:
         try:
@@ -198,11 +222,35 @@ class Driver:
         except Exception as error:
             return AccountNotFound(number, _typed(error))
 
-    async def _find_keys(self, account: AccountId) -> Input:
+    async def _find_keys(self, want: WantKeys) -> Input:
+        account, devices = want
         try:
-            return KeysFound(account, await self.api.bundles(self.caller, account))
+            listed, bundles = await self.api.bundles(self.caller, account, devices)
+            return KeysFound(account, listed, bundles, devices)
         except Exception as error:
             return KeysNotFound(account, _typed(error))
+
+    async def _find_devices(self, account: AccountId) -> Input:
+        try:
+            own = account == self.caller.account
+            found = await self.api.devices(self.caller, None if own else account)
+            return DevicesFound(account, found.signed, found.devices)
+        except Exception as error:
+            return DevicesNotFound(account, _typed(error))
+
+    async def _publish_list(self, listed: bytes) -> None:
+        try:
+            await self.api.put_list(self.caller, listed)
+        except Exception as error:
+            log.info("the device list was not taken: %s", _typed(error).code)
+
+    async def _publish_blocks(self, accounts: frozenset[AccountId]) -> Input | None:
+        try:
+            await self.api.put_blocks(self.caller, accounts)
+        except Exception as error:
+            log.info("the blocks were not taken: %s", _typed(error).code)
+            return None
+        return BlocksKept(accounts)
 
 
 def _typed(error: Exception) -> RaychatError:

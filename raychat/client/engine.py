@@ -15,12 +15,16 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from raychat.client.applying import Applier
+from raychat.client.choices import Choices
+from raychat.client.devices import Devices
 from raychat.client.events import (
     Connected,
     Disconnected,
     NumberFound,
     Stopped,
 )
+from raychat.client.healing import Healing
 from raychat.client.inbox import Inbox
 from raychat.client.lane import Lane
 from raychat.client.reading import read_marks
@@ -29,7 +33,11 @@ from raychat.client.signals import (
     AccountNotFound,
     Answer,
     Arrived,
+    BlocksKept,
+    Choose,
     Compose,
+    DevicesFound,
+    DevicesNotFound,
     Effect,
     Greet,
     Input,
@@ -37,6 +45,7 @@ from raychat.client.signals import (
     KeysNotFound,
     Lost,
     MarkRead,
+    NewToken,
     Opened,
     Reconnect,
     Stop,
@@ -45,11 +54,12 @@ from raychat.client.signals import (
     WantAccount,
 )
 from raychat.client.store import DeviceStore
+from raychat.client.syncing import Syncing
+from raychat.client.transfer import Transfers
 from raychat.crypto import SessionCipher
 from raychat.errors import (
     BadNumber,
     BadToken,
-    CryptoError,
     NoKeys,
     NotFound,
     RateLimited,
@@ -59,8 +69,9 @@ from raychat.errors import (
     Unsupported,
     from_code,
 )
-from raychat.ids import AccountId, Address, InboxNumber
+from raychat.ids import AccountId, InboxNumber
 from raychat.wire import content, frames
+from raychat.wire.content import Message, Typing
 from raychat.wire.frames import (
     Close,
     Envelope,
@@ -72,6 +83,8 @@ from raychat.wire.frames import (
     ToDevice,
     Welcome,
 )
+
+FORMER_MS: Final = 3_600_000
 
 UNDER_WAY: Final = 256
 """Messages transmitted and not acknowledged, over all recipients."""
@@ -90,14 +103,25 @@ class Engine:
         """`jitter` gives numbers from 0 to 1. Raises NotRegistered."""
         self._store = store
         self._jitter = jitter
-        self._own = store.own()
-        self._cipher = SessionCipher(self._own.address, store.keys)
-        self._inbox = Inbox(store, self._own, self._cipher)
+        self._own = own = store.own()
+        self._cipher = cipher = SessionCipher(own.address, store.keys)
+        self._devices = Devices(store, own, cipher)
+        self._healing = Healing(store, own, cipher)
+        self._syncing = Syncing(store, own, self._devices, self._healing)
+        self._transfers = Transfers(store, own, self._syncing)
+        self._choices = Choices(store, own, self._syncing)
+        self._applier = Applier(store)
+        self._inbox = Inbox(store, own, cipher, self._devices, self._healing, self._transfers)
         self._welcomed = False
         self._goodbye: Goodbye | None = None
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, None] = {}
         self._room = UNDER_WAY
+        self._expiry = store.expiry.deadline()
+        self._former = 0
+        """When (ms) to look for what has left a device list long ago."""
+        self.scrub = False
+        """Messages have disappeared: call `DeviceStore.scrub` after the turn."""
 
     @property
     def key_messages(self) -> int:
@@ -110,13 +134,36 @@ class Engine:
         with self._store.transaction():
             for item in inputs:
                 effects += self._handle(item, now)
+            effects += self._wake(now)
             effects += self._pump(now)
             self._inbox.keep()
         return effects + self._inbox.ack()
 
     def deadline(self) -> int | None:
         """When (ms) a turn is due although nothing happens."""
-        return min((lane.retry_at for lane in self._lanes.values() if lane.retry_at), default=None)
+        dues = [lane.retry_at for lane in self._lanes.values()]
+        dues += [self._inbox.retry_at, self._devices.retry_at, self._expiry or 0]
+        if self._welcomed:
+            dues += [self._healing.due, self._transfers.due]
+        return min((due for due in dues if due), default=None)
+
+    def _wake(self, now: int) -> list[Effect]:
+        """Do what time has made due, and see where there is something new to send."""
+        effects = self._inbox.wake(now) + self._devices.wake(now)
+        if self._welcomed:
+            self._ready |= dict.fromkeys(self._healing.ask(now))
+            self._transfers.wake(now)
+        if now >= self._former:
+            self._former = self._store.lists.expire(now) or now + FORMER_MS
+            self._healing.recent.expire(now)
+        if self._expiry is not None and now >= self._expiry:
+            gone, self._expiry = self._applier.expire(now)
+            self.scrub = bool(gone)
+            effects += [Tell(event) for event in gone]
+        for owed in (self._syncing.owed, self._inbox.owed):
+            self._ready |= dict.fromkeys(owed)
+            owed.clear()
+        return effects
 
     def _handle(self, item: Input, now: int) -> list[Effect]:
         match item:
@@ -141,7 +188,20 @@ class Engine:
                 return self._keys_found(item, now)
             case KeysNotFound():
                 return self._keys_not_found(item, now)
+            case DevicesFound():
+                return self._devices_found(item, now)
+            case DevicesNotFound():
+                return self._devices_not_found(item, now)
+            case Choose():
+                return self._choices.choose(item, now)
+            case BlocksKept():
+                return self._choices.blocks_kept(item)
+            case NewToken():
+                self._store.set_token(item.token, now)
+                self._own = self._store.own()
+                return [Answer(item.ticket, None)]
             case Tick():
+                self._transfers.look()
                 return []
 
     # -- the connection --------------------------------------------------------------------
@@ -175,6 +235,7 @@ class Engine:
         self._welcomed = False
         self._goodbye = None
         self._inbox.new_connection()
+        self._devices.new_connection()
         self._lanes.clear()
         self._ready.clear()
         self._room = UNDER_WAY
@@ -196,28 +257,52 @@ class Engine:
                 return self._refused(frame, now)
             case Receipt():
                 return self._inbox.receipt(frame, now)
+            case frames.Devices():
+                return self._devices.watch(frame.version, changed=True)
 
     def _welcome(self, frame: Welcome) -> list[Effect]:
         effects = self._inbox.welcome(frame.cursor)
         self._welcomed = True
         self._ready = dict.fromkeys(self._store.outbox.owing())
+        effects += self._devices.watch(frame.list_version, changed=self._devices.has_others)
+        effects += self._choices.publish()
         return [*effects, Tell(Connected(max(0, frame.head - self._inbox.seen)))]
 
     # -- sending ---------------------------------------------------------------------------
 
     def _compose(self, item: Compose, now: int) -> list[Effect]:
-        history = self._store.history
+        history, said = self._store.history, item.content
         peer = history.open_conversation(item.peer)
-        key = history.add_outgoing(peer.id, content.TEXT, item.text, now)
-        self._store.outbox.owe(peer.id, item.content, key)
+        if isinstance(said, Typing) and not (self._welcomed and peer.account and peer.accepted):
+            return [Answer(item.ticket, None)]
+        if isinstance(said, Message):
+            version = self._store.lists.version(self._own.account)
+            said = said._replace(
+                list_version=version or None, expires=said.expires or peer.timer or None
+            )
+        try:
+            composed = self._applier.compose(peer.id, said, now)
+            data = content.encode(composed.content)
+        except RaychatError as error:
+            return [Answer(item.ticket, error)]
+        self._store.outbox.owe(peer.id, data, composed.key)
         self._ready[peer.id] = None
-        return [Answer(item.ticket, history.message(key))]
+        if peer.account is not None:
+            self._inbox.forget_deleted(peer.account, composed.content)
+        shown = None if composed.key is None else history.message(composed.key)
+        return [*(Tell(event) for event in composed.events), Answer(item.ticket, shown)]
 
     def _mark_read(self, item: MarkRead, now: int) -> list[Effect]:
         names = self._store.history.mark_incoming_read(item.conversation, item.upto, now)
-        for marks in read_marks(names):
-            self._store.outbox.owe(item.conversation, content.encode(content.Read(now, marks)))
-            self._ready[item.conversation] = None
+        peer = self._store.history.conversation(item.conversation)
+        if not names or peer is None or peer.account is None:
+            return [Answer(item.ticket, len(names))]
+        if self._inbox.tells_reads(peer):
+            for marks in read_marks(names):
+                self._store.outbox.owe(peer.id, content.encode(content.Read(now, marks)))
+                self._ready[peer.id] = None
+        self._syncing.read(peer.account, names, now)
+        self._expiry = self._store.expiry.deadline()
         return [Answer(item.ticket, len(names))]
 
     def _pump(self, now: int) -> list[Effect]:
@@ -250,7 +335,15 @@ class Engine:
             peer = self._store.history.conversation(conversation)
             if peer is None:
                 return None
-            lane = Lane(self._store, self._own, self._cipher, peer, self._jitter)
+            lane = Lane(
+                self._store,
+                self._own,
+                self._cipher,
+                self._devices,
+                self._syncing,
+                peer,
+                self._jitter,
+            )
             self._lanes[conversation] = lane
         return lane
 
@@ -299,28 +392,49 @@ class Engine:
 
     def _keys_found(self, item: KeysFound, now: int) -> list[Effect]:
         lane = self._lane_to(item.account)
-        if not item.devices:
+        if not item.devices and item.asked is None:
             return self._not_found(lane, NoKeys(), now)
-        peers, known = self._store.peers, self._store.peers.devices(item.account)
-        failure: RaychatError | None = None
-        for device, incarnation, bundle in item.devices:
-            address = Address(item.account, device)
-            if known.pop(device, None) == incarnation and self._cipher.has_session(address, now):
-                continue
-            try:
-                self._cipher.process_bundle(address, bundle, now)
-                peers.put_device(item.account, device, incarnation)
-            except CryptoError as error:
-                failure = error
-        for device in known:
-            peers.remove_device(item.account, device)
-        effects = self._inbox.identity_changes()
+        effects, failure = self._devices.keys_found(item, now)
+        self._healing.look()
+        effects += self._inbox.list_came(item.account, now)
         if failure is not None:
             return effects + self._not_found(lane, Unavailable(failure.detail), now)
+        self._go_on(lane)
+        return effects
+
+    def _devices_found(self, item: DevicesFound, now: int) -> list[Effect]:
+        lane, failed = self._lane_to(item.account), False
+        try:
+            effects = self._devices.devices_found(item, now)
+        except RaychatError as error:
+            failed = True
+            effects = self._devices.refuse(item.account, None, error)
+            if lane is not None and lane.waiting:
+                lane.back_off(now)
+        if item.account == self._own.account:
+            self._devices.own_asked(now, failed=failed)
+        self._go_on(lane)
+        self._healing.look()
+        self._transfers.look()
+        return effects + self._inbox.list_came(item.account, now)
+
+    def _devices_not_found(self, item: DevicesNotFound, now: int) -> list[Effect]:
+        lane = self._lane_to(item.account)
+        if lane is not None and lane.waiting:
+            lane.back_off(now)
+            self._go_on(lane)
+        if item.account == self._own.account:
+            self._devices.own_asked(now, failed=True)
+        if isinstance(item.error, NotFound):
+            return self._inbox.list_came(item.account, now)
+        self._inbox.list_failed(item.account, now)
+        return []
+
+    def _go_on(self, lane: Lane | None) -> None:
+        """What a lane waited for is there."""
         if lane is not None:
             lane.waiting = False
             self._ready[lane.peer.id] = None
-        return effects
 
     def _keys_not_found(self, item: KeysNotFound, now: int) -> list[Effect]:
         effects = self._not_found(self._lane_to(item.account), item.error, now)

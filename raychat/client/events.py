@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from raychat.client.model import Message
 from raychat.errors import RaychatError
 from raychat.ids import AccountId, DeviceId
+from raychat.transparency.watch import Reason
 
 FEED_EVENTS: Final = 10_000
 """So many events wait for a reader of the feed; beyond it the oldest give way to `Lagged`."""
@@ -46,6 +48,51 @@ class MessageReceived:
     """A message was decrypted and is in the history."""
 
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SentElsewhere:
+    """Another device of one's own has sent this message; it is in the history."""
+
+    message: Message
+
+
+class What(Enum):
+    """What has changed of a message."""
+
+    EDITED = "edited"
+    DELETED = "deleted"
+    REACTED = "reacted"
+    VOTED = "voted"
+    OPENED = "opened"
+    """It was viewed once, and is wiped."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageChanged:
+    """A message is not what it was; `who` has changed it."""
+
+    key: int
+    conversation: int
+    what: What
+    who: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class MessageGone:
+    """A message has disappeared, or was erased on a device of one's own."""
+
+    key: int
+    conversation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChanged:
+    """A setting of a conversation is another now: its timer, its name, whether it is blocked.
+    `conversation` is None if it is one's own."""
+
+    conversation: int | None
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +151,62 @@ class Undecryptable:
 
 @dataclass(frozen=True, slots=True)
 class IdentityChanged:
-    """A device has another identity key than before: it was registered anew, or someone else
-    answers in its place. Compare safety numbers."""
+    """An account has another key than before: it was registered anew, or someone else answers in
+    its place. Compare safety numbers."""
 
     account: AccountId
-    device: DeviceId
     conversation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRefused:
+    """The server named a device, or gave a list, that the account has not signed. Nothing is
+    sent by it; `device` is None if it is about the list."""
+
+    account: AccountId
+    device: DeviceId | None
+    error: RaychatError
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAdded:
+    """Another device of one's own was linked. If that was nobody you know: revoke it."""
+
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRemoved:
+    """A device of one's own was removed from the account."""
+
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryMoved:
+    """The history is on its way between this device and `device`: `done` of `parts` parts."""
+
+    device: DeviceId
+    done: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class TypingSeen:
+    """Someone is writing, or has stopped."""
+
+    conversation: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransparencyAlarm:
+    """The key log does not agree with what this device knows of an account, or with itself: the
+    server, or whoever has broken into it, may be cheating. Compare safety numbers, and the head
+    of the log, by another way than this server."""
+
+    account: AccountId
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +237,10 @@ Event = (
     | Disconnected
     | Stopped
     | MessageReceived
+    | SentElsewhere
+    | MessageChanged
+    | MessageGone
+    | SettingChanged
     | Sent
     | Delivered
     | Read
@@ -147,6 +248,12 @@ Event = (
     | Failed
     | Undecryptable
     | IdentityChanged
+    | DeviceRefused
+    | DeviceAdded
+    | DeviceRemoved
+    | HistoryMoved
+    | TypingSeen
+    | TransparencyAlarm
     | NumberFound
     | InboxGap
     | Lagged

@@ -1,4 +1,4 @@
-"""The HTTP calls of PROTOCOL.md, section 4: registration, lookup and keys."""
+"""The HTTP calls of PROTOCOL.md, section 4: registration, lookup, keys, devices and links."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import aiohttp
 
 from raychat import limits
+from raychat.client.keys import LongKeys
 from raychat.client.signals import DeviceBundle
 from raychat.crypto import (
     IdentityKeyPair,
@@ -40,6 +41,7 @@ from raychat.ids import (
     account_id,
     account_text,
 )
+from raychat.wire.frames import TOKEN_BYTES
 
 CALL_SECONDS: Final = 20
 """Longer than the server waits for its hosts, so that its answer is the one that counts."""
@@ -48,6 +50,26 @@ _SHAPE: Final = (KeyError, TypeError, ValueError, AttributeError)
 """What taking apart an answer of another shape raises."""
 
 ANSWER_BYTES: Final = limits.HTTP_BODY_BYTES
+
+
+class AccountDevices(NamedTuple):
+    """The devices the server has of an account, and the list its primary has signed."""
+
+    signed: bytes | None
+    devices: list[tuple[DeviceId, int]]
+    seen: dict[DeviceId, int]
+    """The day (since 1970) each was there last; of one's own devices only."""
+
+
+class LinkToken(NamedTuple):
+    """Who has opened a link; `id` names it."""
+
+    id: str
+    token: Secret
+
+    @property
+    def authorization(self) -> str:
+        return f"Link {_url_text(self.token)}"
 
 
 class Registration(NamedTuple):
@@ -83,8 +105,7 @@ class Caller(NamedTuple):
 
     @property
     def authorization(self) -> str:
-        token = base64.urlsafe_b64encode(self.token).rstrip(b"=").decode()
-        return f"Bearer {account_text(self.account)}.{self.device}.{token}"
+        return f"Bearer {account_text(self.account)}.{self.device}.{_url_text(self.token)}"
 
 
 class HttpApi:
@@ -107,22 +128,37 @@ class HttpApi:
         """Give the code back. Raises BadCode, CodeExpired, Unavailable."""
         await self._call("POST", f"/v1/registrations/{registration.id}/code", {"code": code})
 
-    async def finish(self, registration: Registration, keys: dict[str, Any]) -> Registered:
-        """Publish the device's keys. May be repeated until it succeeds."""
-        path = f"/v1/registrations/{registration.id}/device"
-        answer = await self._call("POST", path, {"keys": keys})
+    async def redeem(
+        self, registration: Registration, pin: str | None = None
+    ) -> tuple[AccountId, bytes | None]:
+        """The account of a number that was proven, and the signed list it has, if any.
+
+        Raises Locked, BadPin, CodeExpired, Unavailable.
+        """
+        path = f"/v1/registrations/{registration.id}/account"
+        answer = await self._call("POST", path, {} if pin is None else {"pin": pin})
         try:
-            registered = Registered(
-                account_id(answer["account"]),
-                DeviceId(int(answer["device"])),
-                int(answer["incarnation"]),
-                Secret(_bytes(answer["token"])),
-            )
+            listed = answer.get("list")
+            return account_id(answer["account"]), _bytes(listed) if listed else None
         except _SHAPE as error:
             raise Malformed("The server's answer to a registration is not as agreed.") from error
-        if not 1 <= registered.device <= MAX_DEVICE or len(registered.token) != 32:
-            raise Malformed("The server's answer to a registration is not as agreed.")
-        return registered
+
+    async def finish(
+        self,
+        registration: Registration,
+        keys: dict[str, Any],
+        listed: bytes,
+        pin: str | None = None,
+    ) -> Registered:
+        """Publish the device's keys and its signed list. May be repeated until it succeeds.
+
+        Raises ListStale, Locked, BadPin, CodeExpired, Unavailable.
+        """
+        path = f"/v1/registrations/{registration.id}/device"
+        body: dict[str, Any] = {"keys": keys, "list": _text(listed)}
+        if pin is not None:
+            body["pin"] = pin
+        return _registered(await self._call("POST", path, body))
 
     async def lookup(self, caller: Caller, number: PhoneNumber) -> AccountId:
         """Whose number it is. Raises NotFound, Unavailable."""
@@ -142,21 +178,126 @@ class HttpApi:
     async def put_keys(self, caller: Caller, keys: dict[str, Any]) -> None:
         await self._call("PUT", "/v1/keys", {"keys": keys}, caller)
 
-    async def bundles(self, caller: Caller, account: AccountId) -> list[DeviceBundle]:
-        """A bundle of each device of an account. Raises NotFound, NoKeys, Malformed."""
-        answer = await self._call("GET", f"/v1/keys/{account_text(account)}", None, caller)
+    async def bundles(
+        self, caller: Caller, account: AccountId, devices: Sequence[DeviceId] | None = None
+    ) -> tuple[bytes | None, list[DeviceBundle]]:
+        """The signed list of an account, and a bundle of each of its devices (or of some).
+
+        Raises NotFound, NoKeys, RateLimited, Malformed.
+        """
+        some = "" if devices is None else "?devices=" + ",".join(map(str, devices))
+        answer = await self._call("GET", f"/v1/keys/{account_text(account)}{some}", None, caller)
         try:
-            return [_bundle(device) for device in answer["devices"]]
+            listed = answer.get("list")
+            bundles = [_bundle(device) for device in answer["devices"]]
+            return _bytes(listed) if listed else None, bundles
         except (*_SHAPE, CryptoError) as error:
             raise Malformed("The server's bundle of keys is not as agreed.") from error
 
+    # -- devices ---------------------------------------------------------------------------
+
+    async def devices(self, caller: Caller, account: AccountId | None = None) -> AccountDevices:
+        """The devices of an account, one's own by default. Raises NotFound, RateLimited."""
+        path = "/v1/devices" if account is None else f"/v1/devices/{account_text(account)}"
+        answer = await self._call("GET", path, None, caller)
+        try:
+            listed, found = answer.get("list"), answer["devices"]
+            return AccountDevices(
+                _bytes(listed) if listed else None,
+                [(_device(each["device"]), int(each["incarnation"])) for each in found],
+                {_device(e["device"]): int(e["seen_day"]) for e in found if "seen_day" in e},
+            )
+        except _SHAPE as error:
+            raise Malformed("The server's list of devices is not as agreed.") from error
+
+    async def put_list(self, caller: Caller, listed: bytes) -> None:
+        """Give the server the newly signed list. Raises ListStale."""
+        await self._call("PUT", "/v1/devices", {"list": _text(listed)}, caller)
+
+    async def leave(self, caller: Caller) -> None:
+        """Remove this linked device from its account."""
+        await self._call("DELETE", "/v1/devices/self", None, caller)
+
+    async def rotate_token(self, caller: Caller) -> Secret:
+        """Another token; the present one works until that is first used."""
+        answer = await self._call("POST", "/v1/token", {}, caller)
+        try:
+            return _token(answer["token"])
+        except _SHAPE as error:
+            raise Malformed("The server's token is not as agreed.") from error
+
+    async def put_blocks(self, caller: Caller, accounts: Iterable[AccountId]) -> None:
+        """Whose messages the server is to drop: these and nobody else's."""
+        named = sorted(account_text(account) for account in accounts)
+        await self._call("PUT", "/v1/blocks", {"accounts": named}, caller)
+
+    # -- linking ---------------------------------------------------------------------------
+
+    async def open_link(self, link: bytes, request: bytes) -> tuple[LinkToken, int]:
+        """Open a link for a new device; it lives so many seconds. Raises LinkTaken."""
+        body = {"id": link.hex(), "request": _text(request)}
+        answer = await self._call("POST", "/v1/links", body)
+        try:
+            return LinkToken(link.hex(), _token(answer["token"])), int(answer["seconds"])
+        except _SHAPE as error:
+            raise Malformed("The server's answer to a link is not as agreed.") from error
+
+    async def link_request(self, caller: Caller, link: bytes) -> bytes:
+        """What the new device has left. Raises LinkExpired."""
+        answer = await self._call("GET", f"/v1/links/{link.hex()}", None, caller)
+        try:
+            return _bytes(answer["request"])
+        except _SHAPE as error:
+            raise Malformed("The server's link is not as agreed.") from error
+
+    async def answer_link(
+        self, caller: Caller, link: bytes, device: DeviceId, listed: bytes, message: bytes
+    ) -> None:
+        """Let the new device in. Raises LinkExpired, ListStale, DeviceList."""
+        body = {"device": device, "list": _text(listed), "message": _text(message)}
+        await self._call("PUT", f"/v1/links/{link.hex()}", body, caller)
+
+    async def link_message(self, token: LinkToken, wait: int) -> bytes | None:
+        """The primary's answer, None if there was none within `wait` seconds.
+
+        Raises LinkExpired.
+        """
+        path = f"/v1/links/{token.id}/message?wait={wait}"
+        answer = await self._call("GET", path, None, token, wait)
+        try:
+            return None if answer is None else _bytes(answer["message"])
+        except _SHAPE as error:
+            raise Malformed("The server's link is not as agreed.") from error
+
+    async def finish_link(
+        self, token: LinkToken, keys: dict[str, Any], signature: bytes
+    ) -> Registered:
+        """Become a device of the account. May be repeated until it succeeds."""
+        body = {"keys": keys, "device_signature": _text(signature)}
+        return _registered(await self._call("POST", f"/v1/links/{token.id}/device", body, token))
+
+    async def log_state(self, since: int) -> bytes:
+        """The state of the key log, for who has seen `since` epochs of it: a `State`, not checked
+        yet. Raises BadProof if it never was so long."""
+        return _log_proof(await self._call("GET", f"/v1/transparency/head?since={since}", None))
+
+    async def log_answer(self, caller: Caller, account: AccountId, since: int, known: int) -> bytes:
+        """What the key log has of an account: an `Answer`, not checked yet."""
+        path = f"/v1/transparency/{account_text(account)}?since={since}&known={known}"
+        return _log_proof(await self._call("GET", path, None, caller))
+
     async def _call(
-        self, method: str, path: str, body: dict[str, Any] | None, caller: Caller | None = None
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        caller: Caller | LinkToken | None = None,
+        wait: int = 0,
     ) -> Any:
         headers = {"Authorization": caller.authorization} if caller else {}
         try:
             async with (
-                asyncio.timeout(CALL_SECONDS),
+                asyncio.timeout(CALL_SECONDS + wait),
                 self._session.request(
                     method, self._server + path, json=body, headers=headers, allow_redirects=False
                 ) as response,
@@ -181,7 +322,7 @@ def unreachable(server: str) -> Unavailable:
 def publication(
     registration_id: int | None,
     identity: IdentityKeyPair | None,
-    long_keys: tuple[SignedPreKey, KyberPreKey] | None,
+    long_keys: LongKeys | None,
     pre_keys: Sequence[PreKey],
     kyber: Sequence[KyberPreKey],
 ) -> dict[str, Any]:
@@ -191,9 +332,11 @@ def publication(
         keys["registration_id"] = registration_id
         keys["identity"] = _text(identity.public.data)
     if long_keys is not None:
-        keys["signed_pre_key"], keys["last_resort"] = (_signed(key) for key in long_keys)
+        keys["signed_pre_key"] = _signed(long_keys.signed_pre_key)
+        keys["last_resort"] = _signed(long_keys.last_resort)
+        keys["last_resort_pre_key"] = _one_time(long_keys.last_resort_pre_key)
     if pre_keys:
-        keys["pre_keys"] = [{"id": k.key_id, "key": _text(k.public.data)} for k in pre_keys]
+        keys["pre_keys"] = [_one_time(key) for key in pre_keys]
     if kyber:
         keys["kyber_pre_keys"] = [_signed(key) for key in kyber]
     return keys
@@ -207,10 +350,41 @@ def _signed(key: SignedPreKey | KyberPreKey) -> dict[str, Any]:
     }
 
 
-def _bundle(fields: dict[str, Any]) -> DeviceBundle:
-    device, incarnation = int(fields["device"]), int(fields["incarnation"])
-    if not 1 <= device <= MAX_DEVICE:
+def _one_time(key: PreKey | SignedPreKey) -> dict[str, Any]:
+    return {"id": key.key_id, "key": _text(key.public.data)}
+
+
+def _registered(answer: Any) -> Registered:
+    try:
+        return Registered(
+            account_id(answer["account"]),
+            _device(answer["device"]),
+            int(answer["incarnation"]),
+            _token(answer["token"]),
+        )
+    except _SHAPE as error:
+        raise Malformed("The server's answer to a registration is not as agreed.") from error
+
+
+def _device(value: Any) -> DeviceId:
+    if type(value) is not int or not 1 <= value <= MAX_DEVICE:
         raise ValueError("not a device")
+    return DeviceId(value)
+
+
+def _token(text: str) -> Secret:
+    token = Secret(_bytes(text))
+    if len(token) != TOKEN_BYTES:
+        raise ValueError("not a token")
+    return token
+
+
+def _url_text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bundle(fields: dict[str, Any]) -> DeviceBundle:
+    device, incarnation = _device(fields["device"]), int(fields["incarnation"])
     signed, kyber, one_time = fields["signed_pre_key"], fields["kyber_pre_key"], fields["pre_key"]
     bundle = PreKeyBundle(
         registration_id=int(fields["registration_id"]),
@@ -224,7 +398,15 @@ def _bundle(fields: dict[str, Any]) -> DeviceBundle:
         pre_key_id=int(one_time["id"]) if one_time else None,
         pre_key=PublicKey(_bytes(one_time["key"])) if one_time else None,
     )
-    return DeviceBundle(DeviceId(device), incarnation, bundle)
+    signature = fields.get("device_signature")
+    return DeviceBundle(device, incarnation, bundle, _bytes(signature) if signature else None)
+
+
+def _log_proof(answer: Any) -> bytes:
+    try:
+        return _bytes(answer["proof"])
+    except _SHAPE as error:
+        raise Malformed("The server's proof is not as agreed.") from error
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -246,8 +428,8 @@ def _failure(status: int, data: bytes) -> RaychatError:
     except ValueError:
         answer = None
     match answer:
-        case {"error": str(code), "detail": str(detail)}:
-            return from_code(code, detail)
+        case {"error": str(code), "detail": str(detail), **more}:
+            return from_code(code, detail, {str(name): value for name, value in more.items()})
     if status >= 500:
         return Unavailable(f"The server answered with status {status}; try again in a moment.")
     return BadRequest(f"The server refused the call with status {status}.")

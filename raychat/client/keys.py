@@ -3,19 +3,20 @@
 Sessions are kept as objects while they are in use and written once per transaction, when it
 ends (`flush`). After a rollback everything held here is forgotten (`forget`).
 
-Identity keys: the first key of a peer device is trusted, and so is another one later. The
-change is recorded (`changed`) and shown to the person, who may compare safety numbers; nothing
-is held back for it.
+Identity keys: that of a device is trusted if the signed list of its account has it, and no other.
+Of a list with another account key the person is told (`DeviceLists`).
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 import apsw
 
+from raychat import limits
+from raychat.client.device_lists import DeviceLists
 from raychat.crypto import (
     Direction,
     IdentityKeyPair,
@@ -32,20 +33,38 @@ from raychat.ids import Address
 SESSIONS_HELD: Final = 256
 _EC: Final = 0
 _KYBER: Final = 1
+_LAST_EC: Final = 2
 _KEY_ID_MASK: Final = 0xFF_FFFF
+_KEY_ID_STEP: Final = 16
+_DAY_MS: Final = 86_400_000
+
+
+class LongKeys(NamedTuple):
+    """The keys of a device that serve many sessions; they are replaced together.
+
+    The last one stands in for a one-time X25519 key. It has a signature to know its time, but
+    like a one-time key it is published without.
+    """
+
+    signed_pre_key: SignedPreKey
+    last_resort: KyberPreKey
+    last_resort_pre_key: SignedPreKey
+
+    @property
+    def created(self) -> int:
+        return self.signed_pre_key.created
 
 
 class KeyStore:
     """Implements `raychat.crypto.ProtocolStore`. Writes belong to the caller's transaction."""
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, lists: DeviceLists) -> None:
         self._db = db
+        self._lists = lists
         self._identity: IdentityKeyPair | None = None
         self._registration_id = 0
         self._sessions: OrderedDict[Address, SessionRecord] = OrderedDict()
         self._unwritten: set[Address] = set()
-        self.changed: list[Address] = []
-        """Peers whose identity key has changed in this transaction."""
 
     # -- transactions ----------------------------------------------------------------------
 
@@ -60,14 +79,12 @@ class KeyStore:
             self._unwritten.clear()
         while len(self._sessions) > SESSIONS_HELD:
             self._sessions.popitem(last=False)
-        self.changed.clear()
 
     def forget(self) -> None:
         """The transaction was rolled back: what is held may not be what is in the file."""
         self._identity = None
         self._sessions.clear()
         self._unwritten.clear()
-        self.changed.clear()
 
     # -- own keys --------------------------------------------------------------------------
 
@@ -92,15 +109,59 @@ class KeyStore:
         for key_id in self._key_ids(kyber):
             self.store_kyber_pre_key(KyberPreKey.generate(identity, key_id, now))
 
-    def make_long_keys(self, now: int) -> tuple[SignedPreKey, KyberPreKey]:
-        """A new signed pre-key and last-resort key. Those before stay, for messages under way."""
+    def make_long_keys(self, now: int) -> LongKeys:
+        """New lasting keys, not yet published. Those before stay, for messages under way."""
         identity = self.identity_key_pair()
-        signed_id, last_id = self._key_ids(2)
-        signed = SignedPreKey.generate(identity, signed_id, now)
-        last = KyberPreKey.generate(identity, last_id, now, last_resort=True)
-        self.store_signed_pre_key(signed)
-        self.store_kyber_pre_key(last)
-        return signed, last
+        signed_id, last_id, pre_key_id = self._key_ids(3)
+        made = LongKeys(
+            SignedPreKey.generate(identity, signed_id, now),
+            KyberPreKey.generate(identity, last_id, now, last_resort=True),
+            SignedPreKey.generate(identity, pre_key_id, now),
+        )
+        self.store_signed_pre_key(made.signed_pre_key)
+        self.store_kyber_pre_key(made.last_resort)
+        self._store("long_key", _LAST_EC, pre_key_id, made.last_resort_pre_key.to_bytes())
+        return made
+
+    def newest_long_keys(self) -> tuple[LongKeys, bool] | None:
+        """The latest lasting keys that are complete, and whether the server has them."""
+        rows = [
+            self._db.execute(
+                "SELECT record, published FROM long_key WHERE kind = ? ORDER BY id DESC LIMIT 1",
+                (kind,),
+            ).fetchone()
+            for kind in (_EC, _KYBER, _LAST_EC)
+        ]
+        if None in rows:
+            return None
+        signed, kyber, pre_key = (row[0] for row in rows)
+        keys = LongKeys(
+            SignedPreKey.from_bytes(signed),
+            KyberPreKey.from_bytes(kyber),
+            SignedPreKey.from_bytes(pre_key),
+        )
+        return keys, all(row[1] for row in rows)
+
+    def long_keys_published(self, keys: LongKeys, now: int) -> None:
+        """The server hands these out now, and no others: the days of those before are counted."""
+        ids = tuple(zip((_EC, _KYBER, _LAST_EC), (key.key_id for key in keys), strict=True))
+        self._db.executemany("UPDATE long_key SET published = 1 WHERE kind = ? AND id = ?", ids)
+        self._db.executemany(
+            "UPDATE long_key SET replaced = ?3 WHERE kind = ?1 AND id < ?2 AND replaced IS NULL",
+            [(kind, key_id, now) for kind, key_id in ids],
+        )
+
+    def wipe_long_keys(self, now: int) -> int:
+        """Delete the keys that nothing under way can need any more; returns how many."""
+        self._db.execute(
+            "DELETE FROM long_key WHERE replaced <= ?", (now - limits.KEY_KEPT_DAYS * _DAY_MS,)
+        )
+        wiped: int = self._db.changes()
+        self._db.execute(
+            "DELETE FROM key_use WHERE kyber NOT IN (SELECT id FROM long_key WHERE kind = ?)",
+            (_KYBER,),
+        )
+        return wiped
 
     def unpublished(self, most: int) -> tuple[list[PreKey], list[KyberPreKey]]:
         """One-time keys the server is not known to have, at most so many of each kind."""
@@ -121,15 +182,25 @@ class KeyStore:
         ids = [(_EC, key.key_id) for key in pre_keys] + [(_KYBER, key.key_id) for key in kyber]
         self._db.executemany("UPDATE pre_key SET published = 1 WHERE kind = ? AND id = ?", ids)
 
-    def _key_ids(self, count: int) -> range:
-        (first,) = self._db.execute("SELECT next_key_id FROM own").fetchone()
-        self._db.execute("UPDATE own SET next_key_id = next_key_id + ?", (count,))
-        return range(first, first + count)
+    def _key_ids(self, count: int) -> list[int]:
+        """Ids that grow by steps of chance: from two of them nobody can tell how many keys were
+        made, and so how many sessions begun, in between."""
+        (last,) = self._db.execute("SELECT next_key_id FROM own").fetchone()
+        ids = []
+        for _ in range(count):
+            ids.append(last)
+            last += 1 + secrets.randbelow(_KEY_ID_STEP)
+        self._db.execute("UPDATE own SET next_key_id = ?", (last,))
+        return ids
 
     # -- identities ------------------------------------------------------------------------
 
     def is_trusted(self, address: Address, key: PublicKey, direction: Direction) -> bool:
-        return True
+        """Whether the account of a device has signed that this is its key. What was sent under a
+        key that has left the list lately is still read."""
+        if self._lists.identity(address) == key:
+            return True
+        return direction is Direction.RECEIVING and self._lists.is_former(address, key)
 
     def load_identity(self, address: Address) -> PublicKey | None:
         row = self._db.execute(
@@ -145,10 +216,7 @@ class KeyStore:
             "INSERT INTO identity VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET key = excluded.key",
             (*address, key.data),
         )
-        if before is None:
-            return False
-        self.changed.append(address)
-        return True
+        return before is not None
 
     # -- sessions --------------------------------------------------------------------------
 
@@ -172,12 +240,17 @@ class KeyStore:
     # -- pre-keys --------------------------------------------------------------------------
 
     def load_pre_key(self, key_id: int) -> PreKey:
-        return PreKey.from_bytes(self._load("pre_key", _EC, key_id))
+        try:
+            return PreKey.from_bytes(self._load("pre_key", _EC, key_id))
+        except UnknownPreKey:
+            lasting = SignedPreKey.from_bytes(self._load("long_key", _LAST_EC, key_id))
+            return PreKey(key_id, lasting.pair)
 
     def store_pre_key(self, pre_key: PreKey) -> None:
         self._store("pre_key", _EC, pre_key.key_id, pre_key.to_bytes())
 
     def remove_pre_key(self, key_id: int) -> None:
+        """A one-time key was used. One of last resort stays."""
         self._db.execute("DELETE FROM pre_key WHERE kind = ? AND id = ?", (_EC, key_id))
 
     def load_signed_pre_key(self, key_id: int) -> SignedPreKey:

@@ -17,14 +17,15 @@ from collections.abc import Callable
 from typing import Final
 
 from raychat import limits
+from raychat.client.devices import Devices
 from raychat.client.events import Failed, Sent
 from raychat.client.model import Conversation, State
 from raychat.client.outbox import Owed
-from raychat.client.signals import Effect, Tell, Transmit, WantAccount, WantKeys
+from raychat.client.signals import Effect, Tell, Transmit, WantAccount, WantDevices, WantKeys
 from raychat.client.store import DeviceStore, Own
+from raychat.client.syncing import Syncing
 from raychat.crypto import SessionCipher
 from raychat.errors import (
-    CryptoError,
     DeviceList,
     IdConflict,
     IdGap,
@@ -32,7 +33,7 @@ from raychat.errors import (
     RaychatError,
     from_code,
 )
-from raychat.ids import Address, MessageId
+from raychat.ids import AccountId, Address, MessageId
 from raychat.wire import content, frames
 from raychat.wire.frames import Part, Refused, Send
 
@@ -50,11 +51,13 @@ class Lane:
 
     __slots__ = (
         "_cipher",
+        "_devices",
         "_drain",
         "_jitter",
         "_own",
         "_refusal",
         "_store",
+        "_syncing",
         "_tries",
         "peer",
         "retry_at",
@@ -68,12 +71,16 @@ class Lane:
         store: DeviceStore,
         own: Own,
         cipher: SessionCipher,
+        devices: Devices,
+        syncing: Syncing,
         peer: Conversation,
         jitter: Callable[[], float],
     ) -> None:
         self._store = store
         self._own = own
         self._cipher = cipher
+        self._devices = devices
+        self._syncing = syncing
         self._jitter = jitter
         self.peer = peer
         self._refusal: Refused | None = None
@@ -103,6 +110,8 @@ class Lane:
         if self._refusal is not None or self.waiting or self.retry_at or most <= 0:
             return []
         account = self.peer.account
+        if account == self._own.account and not self._devices.has_others:
+            self._store.outbox.drop_waiting(self.peer.id)  # there is nobody to keep in step
         rows = self._store.outbox.owed(self.peer.id, self.transmitted, most)
         if account is None:
             if not rows or self.peer.number is None:
@@ -113,10 +122,10 @@ class Lane:
         for row in rows:
             message, parts = row.id, row.parts
             if message is None:
-                encrypted = self._encrypt(row, now)
-                if encrypted is None:
+                encrypted = self._encrypt(account, row, now)
+                if isinstance(encrypted, WantKeys):
                     self.waiting = True
-                    effects.append(WantKeys(account))
+                    effects.append(encrypted)
                     break
                 message, parts = MessageId(self.transmitted + 1), encrypted
                 address = self._own.address
@@ -126,21 +135,19 @@ class Lane:
             self.transmitted = message
         return effects
 
-    def _encrypt(self, row: Owed, now: int) -> list[Part] | None:
-        """A part for each known device; None if keys are needed first."""
-        account = self.peer.account
-        assert account is not None
-        devices = self._store.peers.devices(account)
+    def _encrypt(self, account: AccountId, row: Owed, now: int) -> list[Part] | WantKeys:
+        """A part for each known device, or what is needed first."""
+        devices, missing = self._devices.addressed(account, now)
+        if missing or not devices:
+            for device in missing:
+                self._cipher.end_session(Address(account, device))
+            return WantKeys(account, tuple(missing) or None)
         plaintext = content.pad(row.content)
         parts = []
-        for device, incarnation in sorted(devices.items()):
-            try:
-                kind, body = self._cipher.encrypt(Address(account, device), plaintext, now)
-            except CryptoError:
-                self._cipher.end_session(Address(account, device))
-                return None
+        for device, incarnation in devices.items():
+            kind, body = self._cipher.encrypt(Address(account, device), plaintext, now)
             parts.append(Part(device, incarnation, int(kind), body))
-        return parts or None
+        return parts
 
     def sent(self, message: int, at: int) -> list[Effect]:
         """Everything up to an id is durable at the server."""
@@ -155,6 +162,9 @@ class Lane:
                 # It was taken after all, since a later one was.
                 self._refusal, self.retry_at = None, 0
         effects = self._mark_sent(self.settled + 1, message, refused, at)
+        for row in self._store.outbox.with_ids(self.peer.id, self.settled + 1, message):
+            if row.id != refused:
+                self._syncing.sent(self.peer, row, at)
         self._store.outbox.settle(self.peer.id, message, refused)
         self.settled = max(self.settled, message)
         self._tries = 0
@@ -188,15 +198,7 @@ class Lane:
         free = max(refusal.id, self.settled + 1)
         match refusal.code:
             case DeviceList.code:
-                assert self.peer.account is not None
-                self._store.outbox.take_ids(self.peer.id, free)
-                self._restart(free, 0)
-                self.waiting = True
-                if self._tries:
-                    self.back_off(now)
-                else:
-                    self._tries = 1
-                return [WantKeys(self.peer.account)]
+                return self._readdress(refusal, free, now)
             case IdConflict.code:
                 self._renumber(refusal.id, max(refusal.id, self.settled) + 1)
             case IdStale.code:
@@ -212,6 +214,25 @@ class Lane:
                 self._renumber(refusal.id, free)
                 return effects
         return []
+
+    def _readdress(self, refusal: Refused, free: int, now: int) -> list[Effect]:
+        """The message is to be encrypted for other devices than it was."""
+        account = self.peer.account
+        assert account is not None
+        self._store.outbox.take_ids(self.peer.id, free)
+        self._restart(free, 0)
+        if account == self._own.account and not refusal.devices:
+            # There is no other device any more, and so nobody to keep in step.
+            self._devices.repair(account, (), 0, now)
+            self._store.outbox.drop_waiting(self.peer.id)
+            return [WantDevices(account)]
+        want = self._devices.repair(account, refusal.devices, refusal.list_version, now)
+        self.waiting = want is not None
+        if self._tries:
+            self.back_off(now)
+        else:
+            self._tries = 1
+        return [] if want is None else [want]
 
     def back_off(self, now: int) -> None:
         """Wait a while, longer each time, before sending again."""

@@ -14,7 +14,7 @@ import msgpack
 
 from raychat.client.rows import Rows
 from raychat.ids import AccountId, Address, MessageId
-from raychat.wire.frames import Part
+from raychat.wire.frames import MAX_COUNT, Part
 
 
 class Owed(NamedTuple):
@@ -94,13 +94,14 @@ class Outbox(Rows):
             (conversation, first),
         )
 
-    def with_ids(self, conversation: int, first: int) -> list[Owed]:
-        """What is owed there and has an id from `first` on, in order."""
+    def with_ids(self, conversation: int, first: int, last: int = MAX_COUNT) -> list[Owed]:
+        """What is owed there and has an id from `first` to `last`, in order."""
         rows = self._rows(
             "SELECT position, message, content, id, parts FROM outbox WHERE conversation = ?"
-            " AND id >= ? ORDER BY position",
+            " AND id BETWEEN ? AND ? ORDER BY position",
             conversation,
             first,
+            last,
         )
         return [_owed(row) for row in rows]
 
@@ -109,6 +110,12 @@ class Outbox(Rows):
         self._db.execute(
             "DELETE FROM outbox WHERE conversation = ? AND id <= ? AND id IS NOT ?",
             (conversation, upto, but),
+        )
+
+    def drop_waiting(self, conversation: int) -> None:
+        """Nothing is owed there any more, but for what has an id already."""
+        self._db.execute(
+            "DELETE FROM outbox WHERE conversation = ? AND id IS NULL", (conversation,)
         )
 
     def drop_owed(self, position: int) -> None:

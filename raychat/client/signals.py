@@ -12,16 +12,21 @@ from typing import Any, NamedTuple
 from raychat.client.events import Event
 from raychat.crypto import PreKeyBundle
 from raychat.errors import RaychatError
-from raychat.ids import AccountId, DeviceId, PhoneNumber
+from raychat.ids import AccountId, DeviceId, PhoneNumber, Secret
+from raychat.wire.content import Content, Setting
 from raychat.wire.frames import ToDevice
 
 
 class DeviceBundle(NamedTuple):
-    """What the key server hands out to start a session with one device of an account."""
+    """What the key server hands out to start a session with one device of an account.
+
+    `signature` is a linked device's word that it belongs to the account; None for the primary.
+    """
 
     device: DeviceId
     incarnation: int
     bundle: PreKeyBundle
+    signature: bytes | None = None
 
 
 # -- inputs --------------------------------------------------------------------------------
@@ -45,12 +50,11 @@ class Lost(NamedTuple):
 
 
 class Compose(NamedTuple):
-    """Someone wrote `text` to `peer`. `content` is its encoded form."""
+    """The person says `content` to `peer`. The answer is the message it is shown as, or None."""
 
     ticket: Any
     peer: PhoneNumber | AccountId
-    text: str
-    content: bytes
+    content: Content
 
 
 class MarkRead(NamedTuple):
@@ -75,11 +79,28 @@ class AccountNotFound(NamedTuple):
     error: RaychatError
 
 
+class Choose(NamedTuple):
+    """The person has made settings, of conversations or of their own."""
+
+    ticket: Any
+    settings: Sequence[Setting]
+
+
+class NewToken(NamedTuple):
+    """The server has given this device another token; both work until it is first used."""
+
+    ticket: Any
+    token: Secret
+
+
 class KeysFound(NamedTuple):
-    """Answer to WantKeys: every device of the account."""
+    """Answer to WantKeys: the account's signed list, and a bundle of each device that was asked
+    for (`asked` None: of all)."""
 
     account: AccountId
+    list: bytes | None
     devices: Sequence[DeviceBundle]
+    asked: tuple[DeviceId, ...] | None = None
 
 
 class KeysNotFound(NamedTuple):
@@ -87,6 +108,27 @@ class KeysNotFound(NamedTuple):
 
     account: AccountId
     error: RaychatError
+
+
+class DevicesFound(NamedTuple):
+    """Answer to WantDevices: the account's signed list, and the devices the server has."""
+
+    account: AccountId
+    list: bytes | None
+    devices: Sequence[tuple[DeviceId, int]]
+
+
+class DevicesNotFound(NamedTuple):
+    """Answer to WantDevices: why they are not known."""
+
+    account: AccountId
+    error: RaychatError
+
+
+class BlocksKept(NamedTuple):
+    """Answer to PublishBlocks: the server keeps them."""
+
+    accounts: frozenset[AccountId]
 
 
 class Tick(NamedTuple):
@@ -101,8 +143,13 @@ Input = (
     | MarkRead
     | AccountFound
     | AccountNotFound
+    | Choose
+    | NewToken
     | KeysFound
     | KeysNotFound
+    | DevicesFound
+    | DevicesNotFound
+    | BlocksKept
     | Tick
 )
 
@@ -141,9 +188,30 @@ class WantAccount(NamedTuple):
 
 
 class WantKeys(NamedTuple):
-    """Fetch an account's keys; come back with KeysFound or KeysNotFound, whatever happens."""
+    """Fetch the keys of an account's devices (None: of all of them); come back with KeysFound or
+    KeysNotFound, whatever happens."""
 
     account: AccountId
+    devices: tuple[DeviceId, ...] | None = None
+
+
+class WantDevices(NamedTuple):
+    """Fetch an account's signed list; come back with DevicesFound or DevicesNotFound, whatever
+    happens."""
+
+    account: AccountId
+
+
+class PublishList(NamedTuple):
+    """Give the server the own list, newly signed. If that fails, the next connection shows it."""
+
+    list: bytes
+
+
+class PublishBlocks(NamedTuple):
+    """Tell the server whose messages it is to drop; come back with BlocksKept if it does."""
+
+    accounts: frozenset[AccountId]
 
 
 class Reconnect(NamedTuple):
@@ -159,4 +227,16 @@ class Stop(NamedTuple):
     error: RaychatError
 
 
-Effect = Greet | Transmit | Tell | Answer | WantAccount | WantKeys | Reconnect | Stop
+Effect = (
+    Greet
+    | Transmit
+    | Tell
+    | Answer
+    | WantAccount
+    | WantKeys
+    | WantDevices
+    | PublishList
+    | PublishBlocks
+    | Reconnect
+    | Stop
+)

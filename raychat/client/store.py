@@ -13,18 +13,23 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import apsw
 
 from raychat import limits
 from raychat.client import keyfile
+from raychat.client.changes import Changes
+from raychat.client.device_lists import DeviceLists
+from raychat.client.expiry import Expiry
 from raychat.client.history import History
+from raychat.client.key_log import KeyLog
 from raychat.client.keys import KeyStore, first_key_id, new_registration_id
 from raychat.client.outbox import Outbox
 from raychat.client.peers import Peers
 from raychat.client.rows import Rows
 from raychat.client.schema import MIGRATIONS
+from raychat.client.search import Search
 from raychat.client.sender_keys import SqliteSenderKeyStore
 from raychat.crypto import IdentityKeyPair
 from raychat.database import FileLock, connect, migrate, transaction
@@ -78,11 +83,16 @@ class DeviceStore(Rows):
         self._open()
 
     def _open(self) -> None:
-        self.keys = KeyStore(self._db)
+        self.lists = DeviceLists(self._db)
+        self.keys = KeyStore(self._db, self.lists)
         self.sender_keys = SqliteSenderKeyStore(self._db)
         self.history = History(self._db)
+        self.changes = Changes(self._db)
+        self.expiry = Expiry(self._db)
+        self.search = Search(self._db)
         self.outbox = Outbox(self._db)
         self.peers = Peers(self._db)
+        self.key_log = KeyLog(self._db)
 
     @classmethod
     def read_only(cls, directory: Path, passphrase: str | None = None) -> Self:
@@ -107,6 +117,11 @@ class DeviceStore(Rows):
         store._open()
         return store
 
+    @property
+    def connection(self) -> apsw.Connection:
+        """The database, for what keeps tables of its own in it."""
+        return self._db
+
     def close(self) -> None:
         """Let go of the file. What was committed stays."""
         self._db.close()
@@ -123,9 +138,20 @@ class DeviceStore(Rows):
                 self.keys.flush()
         except BaseException as error:
             self.keys.forget()
+            self.lists.forget()
             if isinstance(error, apsw.Error):
                 raise StoreError(f"The device's file cannot be written: {error}.") from error
             raise
+
+    def scrub(self) -> None:
+        """Overwrite what was deleted in the write-ahead log too, as far as no reader needs it.
+
+        Called outside a transaction, after messages have disappeared.
+        """
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            return  # the next one does it
 
     # -- who this device is ----------------------------------------------------------------
 
@@ -142,25 +168,36 @@ class DeviceStore(Rows):
             PhoneNumber(number), server, account, device, incarnation, Secret(token), seen, revision
         )
 
-    def prepare(self, number: PhoneNumber, server: str) -> None:
+    def prepare(self, number: PhoneNumber | None, server: str) -> None:
         """Give the device an identity before it is registered. Keeps one that is there.
 
-        Raises RaychatError if the file belongs to another number.
+        `number` is None if another device is to say it (`adopt`). Raises StoreError if the file
+        belongs to another number.
         """
-        row = self._row("SELECT number FROM own")
-        if row is not None and row[0] != number:
-            raise StoreError("This profile belongs to another number; use another --profile.")
+        if number is not None:
+            self.adopt(number)
         self._db.execute(
             "INSERT INTO own (one, number, server, registration_id, identity, next_key_id)"
             " VALUES (1, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET server = excluded.server",
             (
-                number,
+                number or "",
                 server,
                 new_registration_id(),
                 IdentityKeyPair.generate().to_bytes(),
                 first_key_id(),
             ),
         )
+
+    def adopt(self, number: PhoneNumber) -> None:
+        """The file belongs to this number. Raises StoreError if it belongs to another one."""
+        row = self._row("SELECT number FROM own")
+        if row is not None and row[0] not in ("", number):
+            raise StoreError("This profile belongs to another number; use another --profile.")
+        self._db.execute("UPDATE own SET number = ?", (str(number),))
+
+    def move_to(self, number: PhoneNumber) -> None:
+        """The account has another number now."""
+        self._db.execute("UPDATE own SET number = ?", (str(number),))
 
     def register(
         self, account: AccountId, device: DeviceId, incarnation: int, token: Secret
@@ -184,10 +221,42 @@ class DeviceStore(Rows):
         self._db.execute("DELETE FROM failed")
         self._db.execute("DELETE FROM counter")
         self._db.execute(
-            "UPDATE message SET id = NULL, incarnation = NULL, device = NULL"
-            " WHERE outgoing AND key IN (SELECT message FROM outbox)"
+            "UPDATE message SET id = NULL, incarnation = NULL, device = NULL, author = ?"
+            " WHERE outgoing AND key IN (SELECT message FROM outbox)",
+            (account,),
         )
         self._db.execute("UPDATE outbox SET id = NULL, parts = NULL")
+        for table in ("recent", "unopened", "healing"):  # of the incarnation before
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 (own names)
+        self._db.execute("DELETE FROM fact WHERE name = 'token made'")
+
+    # -- what is done now and then -----------------------------------------------------------
+
+    def upkeep(self, name: str) -> int:
+        """When it is due next (ms); 0 if that was never set."""
+        row = self._row("SELECT due FROM upkeep WHERE name = ?", name)
+        return row[0] if row else 0
+
+    def set_upkeep(self, name: str, due: int) -> None:
+        self._db.execute(
+            "INSERT INTO upkeep VALUES (?, ?) ON CONFLICT DO UPDATE SET due = excluded.due",
+            (name, due),
+        )
+
+    def set_token(self, token: Secret, now: int) -> None:
+        """The server knows this device by another token from its next use on (`now` in ms)."""
+        self._db.execute("UPDATE own SET token = ?", (bytes(token),))
+        self.set_fact("token made", now)
+
+    def fact(self, name: str) -> Any:
+        """A single value by its name; None if it was never set."""
+        row = self._row("SELECT value FROM fact WHERE name = ?", name)
+        return row[0] if row else None
+
+    def set_fact(self, name: str, value: int | bytes | str) -> None:
+        self._db.execute(
+            "INSERT INTO fact VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2", (name, value)
+        )
 
     def set_seen(self, seen: int) -> None:
         self._db.execute("UPDATE own SET seen = ?", (seen,))
@@ -200,7 +269,7 @@ class DeviceStore(Rows):
     def failed(self) -> list[int]:
         """Those that may not be settled yet, at most as many as fit into one frame."""
         rows = self._rows(
-            "SELECT number FROM failed ORDER BY number DESC LIMIT ?", limits.FAILED_PER_ACK
+            "SELECT number FROM failed ORDER BY number DESC LIMIT ?", limits.UNTOLD_PER_ACK
         )
         return sorted(number for (number,) in rows)
 

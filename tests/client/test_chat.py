@@ -25,6 +25,7 @@ ALICE, BOB = "+15550001111", "+15550002222"
 async def both(people: People) -> AsyncIterator[tuple[Client, Client]]:
     alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
     async with alice, bob:
+        await bob.accept(alice.account)
         yield alice, bob
 
 

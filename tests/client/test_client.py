@@ -56,6 +56,7 @@ async def received(feed: Feed) -> Message:
 async def test_two_people_write_and_see_their_marks(people: People) -> None:
     alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
     async with alice, bob:
+        await bob.accept(alice.account)
         message = await alice.send(BOB, "hi")
         assert (await message.sent(10)).state >= State.SENT
         arrived = await received(bob.events())
@@ -88,6 +89,7 @@ async def test_what_is_sent_offline_goes_out_later(people: People, service: Serv
         assert not alice.is_connected
     await service.start()
     async with Client("alice", home=people.home) as again, bob:
+        await bob.accept(again.account)
         assert (await received(bob.events())).text == "later"
         (kept,) = again.history(BOB)
         await again.wait(kept, State.DELIVERED, 10)
@@ -98,6 +100,7 @@ async def test_a_lost_connection_comes_back_and_nothing_is_lost(
 ) -> None:
     alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
     async with alice, bob:
+        await bob.accept(alice.account)
         feed = alice.events()
         await alice.connected(10)
         for number in range(20):
@@ -221,10 +224,12 @@ async def test_a_profile_keeps_to_its_number(people: People) -> None:
 async def test_registering_again_keeps_history_and_identity(people: People) -> None:
     alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
     async with alice, bob:
+        await bob.accept(alice.account)
         await (await alice.send(BOB, "one")).delivered(10)
     alice = await people.register(ALICE, "alice")
     bob = Client("bob", home=people.home)
     async with alice, bob:
+        await bob.accept(alice.account)
         await (await alice.send(BOB, "two")).delivered(10)
         await (await bob.send(ALICE, "three")).delivered(10)
         assert [m.text for m in alice.history()] == ["one", "two", "three"]
@@ -235,7 +240,7 @@ async def test_keys_are_refilled_when_few_are_left(people: People, service: Serv
     alice = await people.register(ALICE, "alice")
     async with alice:
         await alice.refill_keys()
-        keys = service.keys[alice.account]
+        keys = service.keys[alice.account, 1]
         assert len(keys["pre_keys"]) == limits.PRE_KEY_UPLOAD
         del keys["pre_keys"][: limits.PRE_KEY_UPLOAD - limits.PRE_KEY_REFILL + 1]
         service.error = Unavailable()
@@ -253,6 +258,7 @@ async def test_a_turn_that_fails_starts_anew_from_the_file(
 ) -> None:
     alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
     async with alice, bob:
+        await bob.accept(alice.account)
         await (await alice.send(BOB, "one")).delivered(10)
 
         def broken(*_: object) -> None:
@@ -291,6 +297,7 @@ async def test_a_slow_reader_of_events_learns_what_it_missed() -> None:
 async def test_nothing_private_is_in_a_repr(people: People) -> None:
     alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
     async with alice, bob:
+        await bob.accept(alice.account)
         await (await alice.send(BOB, "a secret")).delivered(10)
         event = await received(bob.events())
         shown = repr([alice.history(), event, alice.conversations(), alice._store.own()])

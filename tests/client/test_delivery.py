@@ -44,6 +44,8 @@ class Delivery(RuleBasedStateMachine):
     def begin(self, know: bool) -> None:
         """If they know each other, what follows need not begin with looking up keys."""
         self.devices = [self.world.device(f"+1555000{n}111") for n in (1, 2)]
+        for one, other in (self.devices, self.devices[::-1]):
+            one.accept(other)
         if know:
             for who in (0, 1):
                 self.say(who, 1)
@@ -180,7 +182,7 @@ class Delivery(RuleBasedStateMachine):
             assert other.texts(outgoing=False) == [m.text for m in kept]
             assert all(m.state >= State.DELIVERED for m in kept)
             assert one.store.outbox.owing() == []
-            assert one.user.cursor == one.user.head
+            assert one.box.cursor == one.box.head
 
     def teardown(self) -> None:
         if hasattr(self, "devices"):

@@ -10,12 +10,14 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from raychat.client.http import Caller, HttpApi, Registration, publication
+from raychat.client.http import Caller, HttpApi, LinkToken, Registration, publication
+from raychat.client.keys import LongKeys
 from raychat.client.tls import server_url, session
 from raychat.crypto import IdentityKeyPair, KyberPreKey, PreKey, SignedPreKey
 from raychat.errors import (
     BadCode,
     BadRequest,
+    Locked,
     Malformed,
     NoKeys,
     RaychatError,
@@ -26,6 +28,7 @@ from raychat.ids import AccountId, DeviceId, PhoneNumber, Secret
 
 ME = Caller(AccountId(bytes(16)), DeviceId(1), Secret(b"\xff" * 32))
 BOB = AccountId(b"b" * 16)
+LINK = LinkToken("3132333435", Secret(bytes(32)))
 REGISTRATION = Registration("key", 6, 600)
 
 
@@ -64,9 +67,10 @@ def bundle() -> dict[str, Any]:
     keys = publication(
         7,
         identity,
-        (
+        LongKeys(
             SignedPreKey.generate(identity, 1, 0),
             KyberPreKey.generate(identity, 2, 0, last_resort=True),
+            SignedPreKey.generate(identity, 4, 0),
         ),
         [PreKey.generate(3)],
         [],
@@ -83,10 +87,13 @@ def bundle() -> dict[str, Any]:
 
 
 async def test_a_bundle_is_read_and_its_signatures_hold(api: HttpApi, answers: Answers) -> None:
-    answers.body = {"devices": [bundle(), bundle() | {"device": 2, "pre_key": None}]}
-    first, second = await api.bundles(ME, BOB)
+    linked = {"device": 2, "pre_key": None, "device_signature": "c2ln"}
+    answers.body = {"list": "c2lnbmVk", "devices": [bundle(), bundle() | linked]}
+    listed, (first, second) = await api.bundles(ME, BOB)
+    assert listed == b"signed"
     assert (first.device, first.incarnation, first.bundle.pre_key_id) == (1, 2, 3)
     assert second.bundle.pre_key is None
+    assert (first.signature, second.signature) == (None, b"sig")
     first.bundle.verify()
     ((method, path, header),) = answers.requests
     assert (method, path) == ("GET", "/v1/keys/62626262-6262-6262-6262-626262626262")
@@ -126,7 +133,14 @@ async def test_answers_that_are_not_as_agreed(api: HttpApi, answers: Answers, bo
     answers.body = body
     for call in (
         api.begin(PhoneNumber("+1555")),
-        api.finish(REGISTRATION, {}),
+        api.redeem(REGISTRATION),
+        api.finish(REGISTRATION, {}, b"list"),
+        api.devices(ME),
+        api.devices(ME, BOB),
+        api.rotate_token(ME),
+        api.open_link(b"12345", b"request"),
+        api.link_request(ME, b"12345"),
+        api.finish_link(LINK, {}, b"signature"),
         api.lookup(ME, PhoneNumber("+1555")),
         api.key_counts(ME),
     ):
@@ -145,7 +159,7 @@ async def test_a_registration_out_of_range_is_malformed(
         "token": base64.b64encode(token).decode(),
     }
     with pytest.raises(Malformed):
-        await api.finish(REGISTRATION, {})
+        await api.finish(REGISTRATION, {}, b"list")
 
 
 async def test_errors_keep_their_code(api: HttpApi, answers: Answers) -> None:
@@ -156,6 +170,10 @@ async def test_errors_keep_their_code(api: HttpApi, answers: Answers) -> None:
     answers.body = {"error": "no-keys", "detail": "None.", "retryable": False}
     with pytest.raises(NoKeys):
         await api.bundles(ME, BOB)
+    answers.body = {"error": "locked", "detail": "Wait.", "retryable": False, "seconds": 9}
+    with pytest.raises(Locked) as caught:
+        await api.redeem(REGISTRATION, "1234")
+    assert caught.value.data["seconds"] == 9
     answers.body = {"error": "of-a-later-version", "detail": "Hm.", "retryable": True}
     with pytest.raises(RaychatError, match="Hm"):
         await api.begin(PhoneNumber("+1555"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from raychat.client.keys import SESSIONS_HELD, first_key_id, new_registration_id
 from raychat.client.store import DeviceStore
 from raychat.crypto import Direction, IdentityKeyPair, KeyPair, SessionRecord
+from raychat.crypto.device_list import DeviceList, ListedDevice, SignedDeviceList
 from raychat.errors import DuplicateMessage, UnknownPreKey
 from raychat.ids import AccountId, Address, DeviceId, PhoneNumber
 
@@ -60,7 +62,7 @@ def test_key_ids_are_never_given_out_twice(store: DeviceStore) -> None:
 
 def test_a_last_resort_key_stays_and_takes_no_first_message_twice(store: DeviceStore) -> None:
     with store.transaction():
-        signed, last = store.keys.make_long_keys(1)
+        signed, last, _ = store.keys.make_long_keys(1)
     base = KeyPair.generate().public
     with store.transaction():
         store.keys.mark_kyber_pre_key_used(last.key_id, signed.key_id, base)
@@ -71,18 +73,51 @@ def test_a_last_resort_key_stays_and_takes_no_first_message_twice(store: DeviceS
     assert store.keys.load_signed_pre_key(signed.key_id) == signed
 
 
-def test_a_changed_identity_is_accepted_and_told(store: DeviceStore) -> None:
+def test_a_last_resort_pre_key_stands_in_for_a_one_time_key_and_stays(store: DeviceStore) -> None:
+    with store.transaction():
+        made = store.keys.make_long_keys(1).last_resort_pre_key
+        store.keys.remove_pre_key(made.key_id)
+    found = store.keys.load_pre_key(made.key_id)
+    assert (found.key_id, found.pair) == (made.key_id, made.pair)
+
+
+def test_ids_grow_by_steps_of_chance(store: DeviceStore) -> None:
+    with store.transaction():
+        store.keys.make_one_time_keys(1, 60, 0)
+    ids = [key.key_id for key in store.keys.unpublished(99)[0]]
+    steps = {after - before for before, after in pairwise(ids)}
+    assert min(steps) >= 1
+    assert len(steps) > 3
+
+
+def test_the_key_of_a_device_is_what_the_signed_list_says(store: DeviceStore) -> None:
+    keys = store.keys
+    primary = IdentityKeyPair.generate()
+    one, two = (IdentityKeyPair.generate().public for _ in range(2))
+    for number, listed in ((1, one), (2, two)):
+        devices = ((1, primary.public), (2, listed))
+        entries = tuple(ListedDevice(DeviceId(device), key, 0) for device, key in devices)
+        signed = SignedDeviceList.sign(DeviceList(PEER.account, number, 0, entries), primary)
+        with store.transaction():
+            assert store.lists.take(PEER.account, signed.to_bytes(), now=1) is not None
+        for direction in Direction:
+            assert keys.is_trusted(PEER, listed, direction)
+            assert not keys.is_trusted(PEER, primary.public, direction)
+    assert keys.is_trusted(PEER, one, Direction.RECEIVING)
+    assert not keys.is_trusted(PEER, one, Direction.SENDING)
+    with store.transaction():
+        store.lists.expire(10**9)
+    assert not keys.is_trusted(PEER, one, Direction.RECEIVING)
+
+
+def test_an_identity_is_remembered_until_another_takes_its_place(store: DeviceStore) -> None:
     keys = store.keys
     one, two = (IdentityKeyPair.generate().public for _ in range(2))
     with store.transaction():
         assert not keys.save_identity(PEER, one)
         assert not keys.save_identity(PEER, one)
-        assert keys.changed == []
-        assert keys.is_trusted(PEER, two, Direction.SENDING)
         assert keys.save_identity(PEER, two)
-        assert keys.changed == [PEER]
-        assert keys.load_identity(PEER) == two
-    assert keys.changed == []
+    assert keys.load_identity(PEER) == two
 
 
 def test_sessions_are_written_when_the_transaction_ends(store: DeviceStore) -> None:

@@ -231,6 +231,7 @@ def test_receiving_is_all_or_nothing(
 def test_sending_is_all_or_nothing(
     world: World, alice: Device, bob: Device, tmp_path: Path
 ) -> None:
+    bob.accept(alice)
     alice.say(bob, "zero")
     world.settle()
     copies = copies_while(alice, tmp_path / "copies", lambda: alice.say(bob, "one"))

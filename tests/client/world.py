@@ -1,27 +1,31 @@
 """A world in memory and virtual time: devices with real files and crypto, and a model server.
 
-The model server is written from PROTOCOL.md alone and speaks in packed frames. Nothing moves
-by itself: a test says which bytes arrive, which connection breaks and which device crashes.
+Nothing moves by itself: a test says which bytes arrive, which connection breaks, which device
+crashes, is linked or revoked.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from raychat import limits
 from raychat.client.engine import Engine
 from raychat.client.events import Event
+from raychat.client.http import Registered
+from raychat.client.linking import invite, join, own_entry
 from raychat.client.model import Message
+from raychat.client.registration import first_list
 from raychat.client.signals import (
     AccountFound,
     AccountNotFound,
     Answer,
     Arrived,
+    BlocksKept,
+    Choose,
     Compose,
-    DeviceBundle,
+    DevicesFound,
+    DevicesNotFound,
     Effect,
     Greet,
     Input,
@@ -30,184 +34,34 @@ from raychat.client.signals import (
     Lost,
     MarkRead,
     Opened,
+    PublishBlocks,
+    PublishList,
     Reconnect,
     Stop,
     Tell,
     Tick,
     Transmit,
     WantAccount,
+    WantDevices,
     WantKeys,
 )
 from raychat.client.store import DeviceStore
-from raychat.crypto import PreKeyBundle
-from raychat.errors import (
-    DeviceList,
-    IdConflict,
-    IdGap,
-    IdStale,
-    NotFound,
-    RateLimited,
-    RaychatError,
-    Unavailable,
-)
-from raychat.ids import AccountId, DeviceId, InboxNumber, PhoneNumber, Secret
+from raychat.crypto import KeyPair, PreKeyBundle
+from raychat.crypto.device_list import device_signature
+from raychat.crypto.linking import LinkRequest, Provision
+from raychat.errors import ListStale, NotFound, RaychatError, Unavailable
+from raychat.ids import AccountId, DeviceId, PhoneNumber
 from raychat.wire import content, frames
-from raychat.wire.frames import Goodbye, Outcome, Refused, Welcome
+from raychat.wire.content import Content, Setting, Value
+from tests.client.model import NOW, ONE, ServedDevice, ServedUser, Server
 
-NOW = 1_700_000_000_000
-ONE = DeviceId(1)
-Name = tuple[AccountId, int]
-
-
-@dataclass
-class Stored:
-    """An envelope in an inbox of the model server."""
-
-    number: int
-    to: AccountId
-    sender: AccountId
-    incarnation: int
-    id: int
-    kind: int
-    body: bytes
-
-
-@dataclass
-class ServedUser:
-    """One account of the model server, with one device."""
-
-    account: AccountId
-    number: PhoneNumber
-    token: Secret = field(default_factory=lambda: Secret(b"t" * 32))
-    incarnation: int = 1
-    head: int = 0
-    cursor: int = 0
-    inbox: deque[Stored] = field(default_factory=deque)
-    taken: dict[tuple[AccountId, int], list[object]] = field(default_factory=dict)
-    """Parts of every message taken, for each sending (account, incarnation)."""
-    receipts: list[tuple[int, AccountId, int, int]] = field(default_factory=list)
-    """(revision, peer, outcome, id)."""
-    bundle: PreKeyBundle | None = None
-    out: deque[bytes] | None = None
-    """Frames for the connected device; None while it is not connected."""
-
-
-class Server:
-    """PROTOCOL.md section 3, as plainly as possible."""
-
-    def __init__(self) -> None:
-        self.users: dict[AccountId, ServedUser] = {}
-        self.accounts = 0
-        """How many there have ever been."""
-        self.now = NOW
-        self.refusals: deque[RaychatError] = deque()
-        """Errors for the next messages. A recipient's are of messages not taken yet."""
-
-    def hello(self, frame: frames.Hello, out: deque[bytes]) -> None:
-        user = self.users[frame.account]
-        if frame.token != user.token:
-            out.append(frames.pack_goodbye(Goodbye("bad-token", "no", 0, 0)))
-            return
-        assert frame.seen <= user.head, "seen is ahead of the inbox"
-        user.out = out
-        self.settle(user, frame.seen, frame.failed)
-        out.append(
-            frames.pack_welcome(
-                Welcome(
-                    1,
-                    self.now,
-                    user.incarnation,
-                    InboxNumber(user.cursor),
-                    InboxNumber(user.head),
-                    len(user.receipts),
-                )
-            )
-        )
-        for stored in user.inbox:
-            out.append(self.envelope(stored))
-        for revision, peer, outcome, id_ in user.receipts:
-            if revision > frame.revision:
-                out.append(frames.pack_receipt(revision, peer, outcome, (id_, id_)))
-
-    def envelope(self, stored: Stored) -> bytes:
-        return frames.pack_envelope(
-            stored.number,
-            stored.sender,
-            1,
-            stored.incarnation,
-            stored.id,
-            self.now,
-            stored.kind,
-            stored.body,
-        )
-
-    def settle(self, user: ServedUser, upto: int, failed: object) -> None:
-        assert upto <= user.head, "ack-ahead"
-        while user.inbox and user.inbox[0].number <= upto:
-            stored = user.inbox.popleft()
-            user.cursor = stored.number
-            if stored.number not in failed:  # type: ignore[operator]
-                self.tell(stored, Outcome.DELIVERED)
-
-    def tell(self, stored: Stored, outcome: Outcome) -> None:
-        sender, peer = self.users[stored.sender], stored.to
-        if sender.incarnation != stored.incarnation:
-            return
-        sender.receipts.append((len(sender.receipts) + 1, peer, outcome, stored.id))
-        if sender.out is not None:
-            ends = (stored.id, stored.id)
-            sender.out.append(frames.pack_receipt(len(sender.receipts), peer, outcome, ends))
-
-    def frame(self, account: AccountId, raw: list[object]) -> None:
-        user = self.users[account]
-        frame = frames.to_server(raw)
-        if isinstance(frame, frames.Ack):
-            self.settle(user, frame.upto, frame.failed)
-        elif isinstance(frame, frames.Send):
-            self.send(user, frame)
-
-    def send(self, sender: ServedUser, frame: frames.Send) -> None:
-        assert sender.out is not None
-        error = self.take(sender, frame)
-        if error is None:
-            sender.out.append(frames.pack_sent(frame.to, frame.id, self.now))
-        else:
-            refused = Refused(frame.to, frame.id, error.code, error.detail, error.retryable)
-            sender.out.append(frames.pack_refused(refused))
-
-    def take(self, sender: ServedUser, frame: frames.Send) -> RaychatError | None:
-        if self.refusals and type(self.refusals[0]) in (Unavailable, RateLimited):
-            return self.refusals.popleft()  # the edge's, which does not know what is taken
-        user = self.users.get(frame.to)
-        if user is None:
-            return NotFound()
-        taken = user.taken.setdefault((sender.account, sender.incarnation), [])
-        if frame.id > len(taken) + 1:
-            return IdGap()
-        if frame.id <= len(taken):
-            if frame.id <= len(taken) - limits.ID_WINDOW:
-                return IdStale()
-            return None if taken[frame.id - 1] == frame.parts else IdConflict()
-        if self.refusals:
-            return self.refusals.popleft()
-        ((device, incarnation, kind, body),) = frame.parts
-        if (device, incarnation) != (1, user.incarnation):
-            return DeviceList()
-        taken.append(frame.parts)
-        user.head += 1
-        stored = Stored(
-            user.head, frame.to, sender.account, sender.incarnation, frame.id, kind, body
-        )
-        user.inbox.append(stored)
-        if user.out is not None:
-            user.out.append(self.envelope(stored))
-        return None
+__all__ = ["NOW", "ONE", "Device", "ServedUser", "Server", "World"]
 
 
 class Device:
     """A device: its file, its engine, its connection and what its user has been told."""
 
-    def __init__(self, world: World, home: Path, number: str) -> None:
+    def __init__(self, world: World, home: Path, number: str, primary: Device | None) -> None:
         self.world = world
         self.home = home
         self.number = PhoneNumber(number)
@@ -219,41 +73,102 @@ class Device:
         self.incoming: deque[bytes] | None = None
         self.answers: dict[object, object] = {}
         self.tickets = 0
-        self.register()
+        if primary is None:
+            self.register()
+        else:
+            self.link_to(primary)
         self.engine = Engine(self.store, lambda: 1.0)
 
     @property
     def user(self) -> ServedUser:
         return self.world.server.users[self.account]
 
+    @property
+    def box(self) -> ServedDevice:
+        """What the server has of this device. Raises KeyError once it is removed."""
+        return self.user.devices[self.device]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the server has this very device."""
+        known = self.user.devices.get(self.device)
+        return known is not None and known.token == self.store.own().token
+
+    # -- how it comes to be ----------------------------------------------------------------
+
     def register(self) -> None:
+        """As the primary of its number; every other device of the account is removed."""
         server = self.world.server
-        found = [user for user in server.users.values() if user.number == self.number]
-        if found:
-            user = found[0]
-            user.incarnation += 1
-            user.receipts.clear()
-        else:
-            server.accounts += 1
-            account = AccountId(bytes([server.accounts]) * 16)
-            user = server.users[account] = ServedUser(account, self.number)
-        self.account = user.account
+        user = server.user(self.number)
+        store = self.store
+        with store.transaction():
+            store.prepare(self.number, "http://server")
+            listed = first_list(store, user.account, user.signed, server.now)
+            served = server.register(user, ONE, listed)
+            self._keep(user.account, served)
+            store.lists.take(user.account, listed, server.now)
+
+    def link_to(self, primary: Device, *, history: bool = True, delay: int = 1) -> None:
+        """As another device of the account of `primary`."""
+        self.join(primary, self.invited_by(primary, history=history, delay=delay))
+
+    def invited_by(self, primary: Device, *, history: bool = True, delay: int = 1) -> Provision:
+        """The primary signs a list with this device in it; nobody else has it yet."""
         with self.store.transaction():
-            self.store.prepare(self.number, "http://server")
-            keys = self.store.keys
-            signed, last = keys.make_long_keys(NOW)
-            self.store.register(user.account, ONE, user.incarnation, user.token)
-            identity = keys.identity_key_pair()
-            user.bundle = PreKeyBundle(
-                keys.registration_id(),
-                identity.public,
-                signed.key_id,
-                signed.public,
-                signed.signature,
-                last.key_id,
-                last.public,
-                last.signature,
-            )
+            self.store.prepare(None, "http://server")
+        identity = self.store.keys.identity_key_pair()
+        now = self.world.server.now
+        request = LinkRequest(KeyPair.generate().public, identity.public, "new", "test", now)
+        _, provision = invite(primary.store, request, now, history=history, delay=delay)
+        return provision
+
+    def join(self, primary: Device, provision: Provision) -> None:
+        """Register with the list the primary has signed."""
+        server, store = self.world.server, self.store
+        identity = store.keys.identity_key_pair()
+        listed, entry = own_entry(provision, identity)
+        user = server.users[listed.account]
+        served = server.register(user, entry.device, provision.list)
+        served.signature = device_signature(
+            identity, listed.account, listed.account_key, entry.device
+        )
+        with store.transaction():
+            self._keep(listed.account, served, provision)
+        primary.engine.turn([Tick()], server.now)
+
+    def _keep(
+        self, account: AccountId, served: ServedDevice, provision: Provision | None = None
+    ) -> None:
+        self.account, self.device = account, served.device
+        keys = self.store.keys
+        made = keys.make_long_keys(NOW)
+        registered = Registered(account, served.device, served.incarnation, served.token)
+        if provision is None:
+            self.store.register(*registered)
+        else:
+            join(self.store, provision, registered, self.world.server.now)
+        served.bundle = PreKeyBundle(
+            keys.registration_id(),
+            keys.identity_key_pair().public,
+            made.signed_pre_key.key_id,
+            made.signed_pre_key.public,
+            made.signed_pre_key.signature,
+            made.last_resort.key_id,
+            made.last_resort.public,
+            made.last_resort.signature,
+        )
+
+    def revoke(self, other: Device) -> None:
+        """The primary takes another device out of the account."""
+        store, server = self.store, self.world.server
+        listed = store.lists.current(self.account)
+        assert listed is not None
+        with store.transaction():
+            identity = store.keys.identity_key_pair()
+            signed = store.lists.sign(listed.without(other.device, server.now), identity)
+        server.put_list(self.user, signed)
+        with store.transaction():
+            store.lists.take(self.account, signed, server.now, listed.account_key)
 
     # -- what its user does ----------------------------------------------------------------
 
@@ -263,13 +178,24 @@ class Device:
         return effects
 
     def say(self, to: Device | str, text: str) -> Message:
-        number = to if isinstance(to, str) else to.number
-        self.tickets += 1
-        body = content.encode(content.Text(self.world.server.now, text, self.number))
-        self.turn(Compose(self.tickets, PhoneNumber(number), text, body))
-        message = self.answers[self.tickets]
+        claim = PhoneNumber(self.number)
+        message = self.tell(to, content.Text(self.world.server.now, text, claim))
         assert isinstance(message, Message)
         return message
+
+    def tell(self, to: Device | str, said: Content) -> object:
+        """Say any content; the message it is shown as, None, or the error."""
+        number = to if isinstance(to, str) else to.number
+        self.tickets += 1
+        self.turn(Compose(self.tickets, PhoneNumber(number), said))
+        return self.answers[self.tickets]
+
+    def choose(self, peer: Device | None, name: str, value: Value) -> None:
+        account = None if peer is None else peer.account
+        self.turn(Choose(0, [Setting(account, name, value)]))
+
+    def accept(self, peer: Device) -> None:
+        self.choose(peer, "accepted", True)
 
     def read(self, peer: Device) -> None:
         conversation = self.store.history.conversation_with(peer.account)
@@ -294,8 +220,9 @@ class Device:
                     self.events.append(event)
                 case Answer(ticket, result):
                     self.answers[ticket] = result
-                case WantAccount() | WantKeys():
-                    self.calls.append(effect)
+                case WantAccount() | WantKeys() | WantDevices() | PublishList() | PublishBlocks():
+                    if effect not in self.calls:
+                        self.calls.append(effect)
                 case Reconnect():
                     self.disconnect()
                 case Stop(error):
@@ -310,9 +237,7 @@ class Device:
         """The connection breaks; what is under way in both directions is lost."""
         if self.incoming is None:
             return
-        self.incoming = None
-        self.outgoing.clear()
-        self.user.out = None
+        self._cut()
         self.turn(Lost(close, Unavailable()))
 
     def crash(self) -> None:
@@ -327,11 +252,31 @@ class Device:
         shutil.copytree(copy, self.home)
         self._begin()
 
-    def _end(self) -> None:
+    def begin_anew(self) -> None:
+        """The app is installed anew, with an empty file, and registers its number."""
+        self._end()
+        shutil.rmtree(self.home)
+        self.store = DeviceStore(self.home)
+        self.stopped = None
+        self.register()
+        self.engine = Engine(self.store, lambda: 1.0)
+
+    def restart(self) -> None:
+        """A new engine over the same file, after something else has changed that."""
+        self.stopped = None
+        self.engine = Engine(self.store, lambda: 1.0)
+
+    def _cut(self) -> None:
+        user = self.world.server.users.get(self.account)
+        for served in user.devices.values() if user else ():
+            if served.out is not None and served.out is self.incoming:
+                served.out = None
         self.incoming = None
         self.outgoing.clear()
+
+    def _end(self) -> None:
+        self._cut()
         self.calls.clear()
-        self.user.out = None
         self.store.close()
 
     def _begin(self) -> None:
@@ -353,7 +298,7 @@ class Device:
                     assert self.incoming is not None
                     self.world.server.hello(hello, self.incoming)
                 else:
-                    self.world.server.frame(self.account, raw)
+                    self.world.server.frame(self.account, self.device, raw)
         return moved
 
     def to_device(self, most: int = 1_000) -> bool:
@@ -363,32 +308,45 @@ class Device:
         count = min(most, len(self.incoming))
         data = b"".join(self.incoming.popleft() for _ in range(count))
         self.turn(Arrived(list(frames.to_device(data))))
+        if self.engine._goodbye is not None:
+            self.disconnect()
         return True
 
     def call(self) -> bool:
         """Answer one call to the HTTP API."""
         if not self.calls:
             return False
-        users = self.world.server.users
+        server, error = self.world.server, self.world.http_error
         match self.calls.popleft():
             case WantAccount(number):
-                found = [user.account for user in users.values() if user.number == number]
+                found = [u.account for u in server.users.values() if u.number == number]
                 self.turn(
                     AccountFound(number, found[0])
                     if found
-                    else AccountNotFound(number, self.world.http_error or NotFound())
+                    else AccountNotFound(number, error or NotFound())
                 )
-            case WantKeys(account):
-                user = users.get(account)
-                if user is None:
-                    self.turn(KeysNotFound(account, NotFound()))
+            case WantKeys(account, some):
+                user = server.users.get(account)
+                if user is None or error is not None:
+                    self.turn(KeysNotFound(account, error if user and error else NotFound()))
+                else:
+                    found_bundles = self.world.bundles(account, some)
+                    self.turn(KeysFound(account, self.world.list_of(user), found_bundles, some))
+            case WantDevices(account):
+                user = server.users.get(account)
+                if user is None or error is not None:
+                    self.turn(DevicesNotFound(account, error if user and error else NotFound()))
+                else:
+                    there = [(DeviceId(n), i) for n, i in user.addressed(None).items()]
+                    self.turn(DevicesFound(account, self.world.list_of(user), there))
+            case PublishList(listed) if error is None and self.is_there:
+                try:
+                    server.put_list(self.user, listed)
+                except ListStale:
                     return True
-                assert user.bundle is not None
-                self.turn(
-                    KeysNotFound(account, self.world.http_error)
-                    if self.world.http_error
-                    else KeysFound(account, [DeviceBundle(ONE, user.incarnation, user.bundle)])
-                )
+            case PublishBlocks(accounts) if error is None and self.is_there:
+                self.user.blocked = accounts
+                self.turn(BlocksKept(accounts))
         return True
 
 
@@ -400,15 +358,30 @@ class World:
         self.server = Server()
         self.devices: list[Device] = []
         self.http_error: RaychatError | None = None
+        self.lists: dict[AccountId, bytes | None] = {}
+        """Lists the server lies with, by account."""
 
     def device(self, number: str) -> Device:
-        device = Device(self, self.home / number, number)
+        return self._add(Device(self, self.home / number, number, None))
+
+    def link(self, primary: Device) -> Device:
+        """Another device of the primary's account."""
+        home = self.home / f"{primary.number}-{len(self.devices)}"
+        return self._add(Device(self, home, primary.number, primary))
+
+    def _add(self, device: Device) -> Device:
         self.devices.append(device)
         return device
 
+    def list_of(self, user: ServedUser) -> bytes | None:
+        return self.lists.get(user.account, user.signed)
+
+    def bundles(self, account: AccountId, some: tuple[DeviceId, ...] | None) -> list[object]:
+        return list(self.server.bundles(account, some))
+
     def settle(self) -> None:
         """Connect everyone and let everything arrive, until nothing moves any more."""
-        for _ in range(2_000):
+        for _ in range(4_000):
             moved = False
             for device in self.devices:
                 device.connect()

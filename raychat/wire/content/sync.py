@@ -26,7 +26,8 @@ MAX_PEERS: Final = 64
 class Sent(NamedTuple):
     """This account has sent `content` (unpadded bytes) to `peer`, under `name`.
 
-    `sent` is the server's time (ms): a disappearing message counts from there.
+    `sent` is the server's time (ms): a disappearing message counts from there. `number` is the
+    peer's, if the sending device knows it; show it only after a lookup.
     """
 
     at: int
@@ -34,12 +35,14 @@ class Sent(NamedTuple):
     name: MessageName
     sent: int
     content: bytes
+    number: str | None = None
 
     def __repr__(self) -> str:
         return f"Sent(at={self.at}, {len(self.content)} bytes)"
 
     def fields(self) -> dict[str, object]:
-        return {"peer": self.peer, "name": self.name, "sent": self.sent, "content": self.content}
+        held = {"peer": self.peer, "name": self.name, "sent": self.sent, "content": self.content}
+        return {**held, **fields.given(number=str(self.number) if self.number else None)}
 
     @classmethod
     def read(cls, at: int, raw: Fields) -> Self:
@@ -49,6 +52,7 @@ class Sent(NamedTuple):
             names.message_name(raw.get("name")),
             fields.count(raw.get("sent")),
             fields.data(raw.get("content"), 1, MAX_BYTES),
+            fields.claim(raw.get("number")),
         )
 
 
