@@ -22,7 +22,7 @@ from typing import Final, Self
 import aiohttp
 
 from raychat import limits
-from raychat.client import choices, keyfile, registration, transfer
+from raychat.client import keyfile, registration
 from raychat.client.account import OwnAccount
 from raychat.client.account_api import AccountApi
 from raychat.client.acting import Acting, Peer
@@ -315,10 +315,6 @@ class Client(Acting):
         """Take this linked device out of its account. Raises Denied for the primary."""
         await self._devices.leave()
 
-    def is_history_moving(self, device: int) -> bool:
-        """Whether history is still to move between this device and another one of the account."""
-        return transfer.is_pending(self._store, DeviceId(device))
-
     async def rotate_token(self) -> None:
         """Get this device another token; the present one stops working with its first use."""
         token = await self._devices.new_token()
@@ -401,13 +397,13 @@ class Client(Acting):
         return replace(found, waiter=self.wait)
 
     async def flush(self, timeout: float) -> bool:
-        """Wait (seconds) until the server has all that was sent or settled. False if it has not.
+        """Wait (seconds) until the server has all that was sent. False if it has not.
 
         Returns at once when there is no connection and the last attempt has failed.
         """
         try:
             async with asyncio.timeout(timeout):
-                while self._store.outbox.owing() or choices.are_owed(self._store):
+                while self._store.outbox.owing():
                     if self.stopped is not None or (self._disconnected and not self.is_connected):
                         return False
                     self._driver.turned.clear()
