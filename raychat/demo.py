@@ -190,6 +190,7 @@ class _Demo:
         self._say(who, f"{text}   [dim]{marks}  [blue]✓✓[/blue] {read:.0f} ms[/dim]")
 
     async def _both_ways(self, ann: Client, bob: Client) -> None:
+        await bob.accept(ann.account)  # a stranger gets no ✓✓
         await self._write("ann", ann, bob, "Hi Bob, only you can read this.")
         await self._write("bob", bob, ann, "Hi Ann! The server cannot, I hope?")
         await self._write("ann", ann, bob, "It sees addresses, sizes and times.")

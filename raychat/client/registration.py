@@ -10,7 +10,8 @@ from pathlib import Path
 
 from raychat import limits
 from raychat.client import keyfile
-from raychat.client.http import HttpApi, Registered, Registration, publication
+from raychat.client.account_api import AccountApi
+from raychat.client.http import Registered, Registration, publication
 from raychat.client.keys import KeyStore
 from raychat.client.numbers import phone_number
 from raychat.client.proving import AskChallenge, AskCode, AskPin, prove, with_pin
@@ -46,7 +47,7 @@ async def register(
     store = DeviceStore(keyfile.directory(profile, home), passphrase)
     try:
         async with session() as http:
-            api = HttpApi(http, server)
+            api = AccountApi(http, server)
             with store.transaction():
                 store.prepare(parsed, server)
             registration = await prove(api, parsed, code, challenge=challenge, voice=voice)
@@ -58,7 +59,7 @@ async def register(
 
 async def _register(
     store: DeviceStore,
-    api: HttpApi,
+    api: AccountApi,
     registration: Registration,
     account: AccountId,
     listed: bytes | None,

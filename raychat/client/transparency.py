@@ -117,10 +117,7 @@ class LogWatch:
         else:
             self._told -= {(account, reason) for reason in Reason}
         if verdict.unlike:
-            try:
-                await self._repair(account)
-            except RaychatError as error:  # what was seen counts; the next look tries again
-                log.info("a device list was not repaired: %s", error.code)
+            await self._repair(account)
         return verdict.reason
 
     async def compare(self, data: bytes) -> bool:

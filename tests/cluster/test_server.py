@@ -113,7 +113,7 @@ async def test_two_register_and_write_to_each_other(server: Server) -> None:
     async with client(server, "ann") as ann, client(server, "bob") as bob:
         first = (await sent(ann, "bob", SECRET_TEXT))[0]
         assert await received(bob, 1) == [SECRET_TEXT]
-        await first.delivered(SECONDS)
+        await bob.accept(ann.account)  # till then a stranger is told nothing
         answer = (await sent(bob, "ann", f"yes, {SECRET_TEXT}"))[0]
         await answer.delivered(SECONDS)
         await bob.mark_read(ann.account)
@@ -172,7 +172,8 @@ async def test_the_node_shows_every_metric_that_is_documented(server: Server) ->
     await until(shown, SECONDS)
     found = scrape(server)
     accepted = total(found["ray_raychat_accepted"], "_total")
-    assert accepted == total(found["ray_raychat_delivered"], "_total") + total(
+    # Of what is silent, and of strangers, nobody is told.
+    assert accepted >= total(found["ray_raychat_delivered"], "_total") + total(
         found["ray_raychat_inbox_envelopes"]
     )
     assert 0 < total(found["ray_raychat_users"]) <= 2
