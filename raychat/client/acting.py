@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from raychat import limits
+from raychat.client.contacts import OWN
 from raychat.client.model import Conversation, Message, State
 from raychat.client.numbers import recipient
 from raychat.client.signals import Choose, Compose, Input, MarkRead
@@ -104,7 +105,11 @@ class Acting(ABC):
         await self.say(peer, content.Timer(self._clock(), seconds))
 
     async def typing(self, peer: Peer, active: bool = True) -> None:
-        """Let someone know that this person is writing; lost if there is no connection."""
+        """Let someone know that this person is writing; lost if there is no connection, and not
+        said at all by who has switched `typing` off."""
+        setting = self._store.history.setting(OWN, "typing")
+        if setting is not None and not setting.value:
+            return
         await self.say(peer, content.Typing(self._clock(), active))
 
     async def mark_read(self, peer: Peer, upto: Message | None = None) -> int:

@@ -20,6 +20,11 @@ from raychat.wire.content import Settings
 _OWED: Final = "blocks owed"
 
 
+def are_owed(store: DeviceStore) -> bool:
+    """Whether the server is still to be told of blocked accounts."""
+    return bool(store.fact(_OWED))
+
+
 class Choices:
     """The settings of the account. Methods belong to a transaction."""
 

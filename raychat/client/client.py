@@ -22,10 +22,11 @@ from typing import Final, Self
 import aiohttp
 
 from raychat import limits
-from raychat.client import keyfile, registration
+from raychat.client import choices, keyfile, registration, transfer, verifying
 from raychat.client.account import OwnAccount
 from raychat.client.account_api import AccountApi
 from raychat.client.acting import Acting, Peer
+from raychat.client.applying import Applier
 from raychat.client.driver import Driver
 from raychat.client.events import (
     Connected,
@@ -55,6 +56,7 @@ from raychat.client.tls import server_url, session
 from raychat.client.transparency import LogWatch
 from raychat.clock import Clock, wall_ms
 from raychat.crypto import PublicKey
+from raychat.crypto.fingerprint import SafetyNumber
 from raychat.errors import NotFound, RaychatError, StoreError, Timeout, Unavailable
 from raychat.ids import PRIMARY, AccountId, DeviceId, PhoneNumber
 
@@ -291,6 +293,10 @@ class Client(Acting):
         """The devices of this account. Raises Unavailable, GhostDevice."""
         return await self._devices.fetch()
 
+    def listed_devices(self) -> list[OwnDevice]:
+        """The same as this device knows them, without asking the server."""
+        return OwnDevice.known(self._store)
+
     async def link(
         self,
         code: str,
@@ -315,15 +321,44 @@ class Client(Acting):
         """Take this linked device out of its account. Raises Denied for the primary."""
         await self._devices.leave()
 
+    def is_history_moving(self, device: int) -> bool:
+        """Whether history is still to move between this device and another one of the account."""
+        return transfer.is_pending(self._store, DeviceId(device))
+
     async def rotate_token(self) -> None:
         """Get this device another token; the present one stops working with its first use."""
         token = await self._devices.new_token()
         await self._asked(lambda ticket: NewToken(ticket, token))
 
+    def safety_number(self, peer: Peer) -> SafetyNumber:
+        """What to compare with somebody. Raises NotFound if their key is not known yet."""
+        return verifying.safety_number(self._store, self._account(peer))
+
+    def is_verified(self, peer: Peer) -> bool:
+        """Whether the key a peer has now is the one that was compared."""
+        contact = self.conversation(peer)
+        return contact is not None and verifying.is_verified(contact, self._store)
+
+    async def set_verified(self, peer: Peer, same: bool) -> None:
+        """Remember that the safety numbers were compared: whether they are the same."""
+        key = self.account_key(peer)
+        if key is None:
+            raise NotFound("The keys of that contact are not here yet; write to them first.")
+        await self.choose(peer, "verified", key.data if same else b"")
+
     def account_key(self, peer: Peer | None = None) -> PublicKey | None:
         """The key a safety number is of, by default one's own; None if it is not known yet."""
         account = self._own.account if peer is None else self._account(peer)
         return self._store.lists.account_key(account) if account is not None else None
+
+    def open_once(self, message: Message) -> str | None:
+        """What a message to be viewed once says; it is wiped with that. None if it is gone."""
+        with self._store.transaction():
+            said, events = Applier(self._store).open_once(message.key)
+        self._store.scrub()
+        for event in events:
+            self._tell(event)
+        return said.text if said is not None else None
 
     def events(self) -> Feed:
         """What happens, as it happens. The first call also gets what happened since opening."""
@@ -397,13 +432,13 @@ class Client(Acting):
         return replace(found, waiter=self.wait)
 
     async def flush(self, timeout: float) -> bool:
-        """Wait (seconds) until the server has all that was sent. False if it has not.
+        """Wait (seconds) until the server has all that was sent or settled. False if it has not.
 
         Returns at once when there is no connection and the last attempt has failed.
         """
         try:
             async with asyncio.timeout(timeout):
-                while self._store.outbox.owing():
+                while self._store.outbox.owing() or choices.are_owed(self._store):
                     if self.stopped is not None or (self._disconnected and not self.is_connected):
                         return False
                     self._driver.turned.clear()

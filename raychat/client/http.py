@@ -116,9 +116,16 @@ class HttpApi:
         self._session = session
         self._server = server.rstrip("/")
 
-    async def begin(self, number: PhoneNumber) -> Registration:
-        """Ask for a code. Raises BadNumber, RateLimited, Unavailable."""
-        answer = await self._call("POST", "/v1/registrations", {"number": str(number)})
+    async def begin(
+        self, number: PhoneNumber, *, voice: bool = False, challenge: str | None = None
+    ) -> Registration:
+        """Ask for a code, by a call instead of a message if `voice`. `challenge` is the answer to
+        the one the server has set. Raises ChallengeRequired, BadNumber, RateLimited,
+        Unavailable."""
+        body = {"number": str(number), "channel": "voice" if voice else "sms"}
+        if challenge is not None:
+            body["challenge"] = challenge
+        answer = await self._call("POST", "/v1/registrations", body)
         match answer:
             case {"registration": str(key), "digits": int(digits), "seconds": int(seconds)}:
                 return Registration(key, digits, seconds)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from raychat import limits
@@ -19,6 +20,7 @@ from raychat.ids import PRIMARY, DeviceId, Secret
 
 log = logging.getLogger("raychat.client")
 
+EMPTY: Final[Mapping[DeviceId, int]] = MappingProxyType({})
 _DAY_MS: Final = 86_400_000
 _LOOK_SECONDS: Final = (600.0, 3_600.0)
 """How often it is looked whether the token is old."""
@@ -38,6 +40,25 @@ class OwnDevice:
     seen: int | None
     is_this: bool
     is_primary: bool
+
+    @classmethod
+    def known(cls, store: DeviceStore, seen: Mapping[DeviceId, int] = EMPTY) -> list[OwnDevice]:
+        """The devices in the verified list of a file. Raises NotRegistered."""
+        own = store.own()
+        listed = store.lists.current(own.account)
+        if listed is None:
+            raise NotRegistered
+        return [
+            cls(
+                entry.device,
+                store.fact(f"device name {entry.device}"),
+                entry.added,
+                seen.get(entry.device),
+                entry.device == own.device,
+                entry.device == PRIMARY,
+            )
+            for entry in listed.devices
+        ]
 
 
 class OwnDevices:
@@ -67,17 +88,7 @@ class OwnDevices:
             with self._store.transaction():
                 key = self.current().account_key
                 self._store.lists.take(own.account, found.signed, self._clock(), key)
-        return [
-            OwnDevice(
-                entry.device,
-                self._store.fact(f"device name {entry.device}"),
-                entry.added,
-                found.seen.get(entry.device),
-                entry.device == own.device,
-                entry.device == PRIMARY,
-            )
-            for entry in self.current().devices
-        ]
+        return OwnDevice.known(self._store, found.seen)
 
     async def revoke(self, device: DeviceId) -> None:
         """Take a linked device out of the account: it is cut off at once and gets nothing more.

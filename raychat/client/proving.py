@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from raychat import limits
-from raychat.client.account_api import AccountApi
-from raychat.client.http import Registration
+from raychat.client.http import HttpApi, Registration
 from raychat.errors import BadCode, BadPin, ChallengeRequired, Locked
 from raychat.ids import PhoneNumber
 
@@ -28,7 +27,7 @@ AskPin = Callable[[Locked | BadPin], Awaitable[str | None]]
 
 
 async def prove(
-    api: AccountApi,
+    api: HttpApi,
     number: PhoneNumber,
     code: AskCode,
     *,
@@ -54,12 +53,12 @@ async def prove(
 
 
 async def _start(
-    api: AccountApi, number: PhoneNumber, challenge: AskChallenge | None, voice: bool
+    api: HttpApi, number: PhoneNumber, challenge: AskChallenge | None, voice: bool
 ) -> Registration:
     answer: str | None = None
     for _ in range(limits.CODE_TRIES):
         try:
-            return await api.start(number, voice=voice, challenge=answer)
+            return await api.begin(number, voice=voice, challenge=answer)
         except ChallengeRequired as error:
             required = error
             answer = await challenge(error) if challenge is not None else None

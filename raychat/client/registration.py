@@ -10,8 +10,7 @@ from pathlib import Path
 
 from raychat import limits
 from raychat.client import keyfile
-from raychat.client.account_api import AccountApi
-from raychat.client.http import Registered, Registration, publication
+from raychat.client.http import HttpApi, Registered, Registration, publication
 from raychat.client.keys import KeyStore
 from raychat.client.numbers import phone_number
 from raychat.client.proving import AskChallenge, AskCode, AskPin, prove, with_pin
@@ -47,7 +46,7 @@ async def register(
     store = DeviceStore(keyfile.directory(profile, home), passphrase)
     try:
         async with session() as http:
-            api = AccountApi(http, server)
+            api = HttpApi(http, server)
             with store.transaction():
                 store.prepare(parsed, server)
             registration = await prove(api, parsed, code, challenge=challenge, voice=voice)
@@ -59,7 +58,7 @@ async def register(
 
 async def _register(
     store: DeviceStore,
-    api: AccountApi,
+    api: HttpApi,
     registration: Registration,
     account: AccountId,
     listed: bytes | None,

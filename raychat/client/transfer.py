@@ -60,6 +60,12 @@ def expect(store: DeviceStore, key: Secret, now: int) -> None:
     _begin(store, PRIMARY, key, incoming=True, whole=True, due=0, now=now)
 
 
+def is_pending(store: DeviceStore, device: DeviceId) -> bool:
+    """Whether history is still to move between this device and another one."""
+    found = store.connection.execute("SELECT 1 FROM transfer WHERE device = ?", (device,))
+    return found.fetchone() is not None
+
+
 def _begin(
     store: DeviceStore,
     device: DeviceId,

@@ -117,7 +117,10 @@ class LogWatch:
         else:
             self._told -= {(account, reason) for reason in Reason}
         if verdict.unlike:
-            await self._repair(account)
+            try:
+                await self._repair(account)
+            except RaychatError as error:  # what was seen counts; the next look tries again
+                log.info("a device list was not repaired: %s", error.code)
         return verdict.reason
 
     async def compare(self, data: bytes) -> bool:

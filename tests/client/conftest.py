@@ -11,6 +11,7 @@ from raychat.client.client import Client
 from raychat.client.http import Registration
 from raychat.errors import BadCode
 from tests.client.service import CODE, Service
+from tests.client.shell import Shell
 from tests.client.world import Device, World
 
 
@@ -58,3 +59,26 @@ class People:
 @pytest.fixture
 def people(service: Service, tmp_path: Path) -> People:
     return People(service, tmp_path)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, service: Service) -> Shell:
+    return Shell(tmp_path, service.url)
+
+
+@pytest.fixture
+async def both(shell: Shell) -> Shell:
+    """A shell with the registered profiles alice and bob."""
+    for number, profile in (("+15550001111", "alice"), ("+15550002222", "bob")):
+        await shell.done("register", number, "--code", CODE, "--profile", profile)
+    return shell
+
+
+@pytest.fixture
+async def talking(both: Shell) -> Shell:
+    """Alice has written to bob, who knows her by that."""
+    await both.done("send", "+15550002222", "hello bob", "--profile", "alice")
+    running = await both.start("chat", "+15550001111", "--profile", "bob")
+    assert "hello bob" in await running.line()
+    await running.end()
+    return both

@@ -18,6 +18,7 @@ from raychat.errors import BadCode, BadToken, Denied, LinkExpired, NoKeys, NotFo
 from raychat.ids import PRIMARY, AccountId, PhoneNumber, Secret, account_id, account_text
 from raychat.wire import frames
 from raychat.wire.frames import Close, Goodbye
+from tests.client.account_calls import AccountCalls
 from tests.client.model import ServedDevice, ServedUser, Server
 
 CODE = "123456"
@@ -57,6 +58,7 @@ class Service:
         self.links: dict[str, Link] = {}
         self.keys: dict[tuple[AccountId, int], dict[str, Any]] = {}
         self.sockets: dict[tuple[AccountId, int], web.WebSocketResponse] = {}
+        self.accounts = AccountCalls(self.registrations, self._caller)
         self.hellos = 0
         self.error: RaychatError | None = None
         """What every HTTP call fails with."""
@@ -74,6 +76,7 @@ class Service:
                 return response
             except RaychatError as error:
                 body = {"error": error.code, "detail": error.detail, "retryable": error.retryable}
+                body |= error.data
                 return web.json_response(body, status=503 if error.retryable else 400)
 
         app = web.Application(middlewares=[errors], client_max_size=1024 * 1024)
@@ -81,6 +84,7 @@ class Service:
         app.router.add_post("/v1/registrations/{id}/code", self._confirm)
         app.router.add_post("/v1/registrations/{id}/account", self._account)
         app.router.add_post("/v1/registrations/{id}/device", self._finish)
+        app.router.add_routes(self.accounts.routes())
         app.router.add_post("/v1/lookup", self._lookup)
         app.router.add_get("/v1/keys", self._count)
         app.router.add_put("/v1/keys", self._put)
@@ -140,8 +144,10 @@ class Service:
         return user, device
 
     async def _begin(self, request: web.Request) -> web.Response:
+        fields = await request.json()
+        self.accounts.begin(fields)
         key = secrets.token_urlsafe(8)
-        self.registrations[key] = PhoneNumber((await request.json())["number"])
+        self.registrations[key] = PhoneNumber(fields["number"])
         body = {"registration": key, "digits": 6, "seconds": 600}
         return web.json_response(body, status=201)
 
@@ -151,7 +157,9 @@ class Service:
         return web.json_response({"verified": True})
 
     async def _account(self, request: web.Request) -> web.Response:
-        user = self.model.user(self.registrations[request.match_info["id"]])
+        key = request.match_info["id"]
+        user = self.model.user(self.registrations[key])
+        self.accounts.redeem(key, user, (await request.json()).get("pin"))
         body = {"account": account_text(user.account), "list": text(user.signed)}
         return web.json_response(body)
 
@@ -165,6 +173,7 @@ class Service:
     ) -> web.Response:
         await self.drop(user.account, Close.BAD_TOKEN, device)
         served = self.model.register(user, device, base64.b64decode(listed))
+        self.accounts.publish(user.account, base64.b64decode(listed))
         served.token = Secret(secrets.token_bytes(32))
         served.tokens = [served.token]
         self.keys[user.account, device] = keys | {"device_signature": signed}
@@ -256,7 +265,9 @@ class Service:
         user, device = self._caller(request)
         if device.device != PRIMARY:
             raise Denied
-        self.model.put_list(user, base64.b64decode((await request.json())["list"]))
+        listed = base64.b64decode((await request.json())["list"])
+        self.model.put_list(user, listed)
+        self.accounts.publish(user.account, listed)
         await self._let_go(user)
         return web.Response(status=204)
 

@@ -14,6 +14,7 @@ from prompt_toolkit.output import DummyOutput
 
 from raychat.client.chat import Screen, converse, plain
 from raychat.client.client import Client
+from raychat.client.events import TypingSeen
 from raychat.client.model import State
 from tests.client.conftest import People
 from tests.client.service import Service
@@ -80,6 +81,98 @@ async def test_what_goes_wrong_is_said_on_the_screen(people: People) -> None:
             assert len(screen._buffer.text) == 40_000
             keys.send_text("\x03")
             await asyncio.wait_for(running, 10)
+
+
+async def test_commands_are_typed_with_a_slash_and_name_messages(
+    both: tuple[Client, Client],
+) -> None:
+    alice, bob = both
+    with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
+        screen = Screen(alice, BOB, keys, DummyOutput(), colored=False)
+        running = asyncio.create_task(screen.run())
+
+        def shown() -> str:
+            return "".join(text for _, text, *_ in screen._history())
+
+        keys.send_text("hello\r")
+        await until(lambda: any(m.state is State.DELIVERED for m in alice.history()))
+        assert "#1" not in shown()
+        keys.send_text("/edit #1 ")
+        await until(lambda: screen._buffer.text == "/edit #1 ")
+        assert "#1 " in shown()
+        keys.send_text("hello you\r")
+        await until(lambda: bob.history()[-1].text == "hello you")
+        assert "(edited)" in shown()
+        keys.send_text("/help\r")
+        await until(lambda: "/verify" in shown())
+        keys.send_text("//etc\r")
+        await until(lambda: bob.history()[-1].text == "/etc")
+        assert "/verify" not in shown()
+        keys.send_text("/nothing\r")
+        await until(lambda: "[bad-request]" in shown())
+        await until(lambda: screen._buffer.text == "/nothing")
+        keys.send_text("\x03")
+        await asyncio.wait_for(running, 10)
+
+
+async def test_a_request_is_shown_as_one_until_it_is_accepted(people: People) -> None:
+    alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
+    async with alice, bob:
+        await (await alice.send(BOB, "hello?")).sent(10)
+        await until(lambda: len(bob.history()) == 1)
+        with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
+            screen = Screen(bob, ALICE, keys, DummyOutput())
+            running = asyncio.create_task(screen.run())
+
+            def shown() -> str:
+                return "".join(text for _, text, *_ in screen._history())
+
+            assert "/accept them, or /block" in shown()
+            keys.send_text("/accept\r")
+            await until(lambda: "/block them" not in shown())
+            keys.send_text("\x03")
+            await asyncio.wait_for(running, 10)
+        conversation = bob.conversation(ALICE)
+        assert conversation is not None
+        assert conversation.accepted
+
+
+async def test_who_writes_is_seen_to(both: tuple[Client, Client]) -> None:
+    alice, bob = both
+    await (await alice.send(BOB, "hello")).delivered(10)
+    await (await bob.send(ALICE, "yes")).sent(10)
+    await until(lambda: len(alice.history()) == 2)
+    with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
+        screen = Screen(alice, BOB, keys, DummyOutput())
+        running = asyncio.create_task(screen.run())
+        await bob.typing(ALICE)
+        await until(lambda: "is writing" in "".join(text for _, text, *_ in screen._toolbar()))
+        keys.send_text("I think")
+        async with asyncio.timeout(10):
+            async for event in bob.events():
+                if isinstance(event, TypingSeen):
+                    break
+        await (await bob.send(ALICE, "so")).sent(10)
+        await until(lambda: "is writing" not in "".join(text for _, text, *_ in screen._toolbar()))
+        keys.send_text("\x03")
+        await asyncio.wait_for(running, 10)
+
+
+async def test_a_person_at_a_plain_terminal_can_type_commands_too(
+    both: tuple[Client, Client],
+) -> None:
+    alice, bob = both
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    target = io.StringIO()
+    await plain(alice, BOB, Terminal("/help\n//etc\n"), target)
+    assert "— /reply" in target.getvalue()
+    await until(lambda: [m.text for m in bob.history()] == ["/etc"])
+    await plain(alice, BOB, io.StringIO("/etc/hosts\n"), target)
+    await until(lambda: [m.text for m in bob.history()] == ["/etc", "/etc/hosts"])
 
 
 async def test_lines_of_a_pipe_are_sent_and_what_comes_is_printed(

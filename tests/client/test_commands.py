@@ -4,78 +4,62 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from pathlib import Path
-
-import pytest
 
 from raychat.errors import BadCode
 from tests.client.service import CODE, Service
+from tests.client.shell import Shell
 
 ALICE, BOB = "+15550001111", "+15550002222"
 
-PROGRAM = """
-import sys, cyclopts
-from raychat.client import commands
-from raychat.errors import RaychatError
-app = cyclopts.App(name="raychat")
-commands.add_to(app)
-try:
-    sys.exit(app(result_action="return_value"))
-except RaychatError as error:
-    print(f"raychat: {error}", file=sys.stderr)
-    sys.exit(1)
-"""
+COMMANDS = {
+    "register": ("NUMBER", "--voice", "--challenge", "--code"),
+    "link": ("CODE", "--no-history", "--yes", "--name"),
+    "devices": ("--json",),
+    "revoke": ("NUMBER",),
+    "logout": ("--erase", "--yes"),
+    "number": ("NEW", "--voice"),
+    "lock": ("--remove", "--status"),
+    "delete-account": ("--erase", "--yes"),
+    "contacts": ("--requests", "accept", "block", "unblock", "mute", "archive", "pin"),
+    "contacts accept": ("NUMBER",),
+    "contacts block": ("NUMBER",),
+    "contacts unblock": ("NUMBER",),
+    "contacts name": ("NUMBER", "WORDS"),
+    "contacts mute": ("--hours", "--off"),
+    "contacts archive": ("--off",),
+    "contacts pin": ("PLACE",),
+    "chat": ("NUMBER", "--no-color"),
+    "send": ("--wait", "--reply-to", "--view-once"),
+    "history": ("--limit", "--no-color"),
+    "search": ("WORDS", "--from", "--with", "--since", "--until", "--kind"),
+    "export": ("--format", "--output", "-o", "--force"),
+    "verify": ("--scan", "--mark", "--unmark", "--log", "--compare"),
+}
 
 
-class Shell:
-    """Runs commands with a home of their own."""
-
-    def __init__(self, home: Path, service: Service) -> None:
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.getcwd(),
-            "RAYCHAT_HOME": str(home),
-            "RAYCHAT_SERVER": service.url,
-            "TERM": "dumb",
-        }
-
-    async def run(self, *words: str, stdin: str = "", **env: str) -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            PROGRAM,
-            *words,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self.env | env,
-        )
-        async with asyncio.timeout(60):
-            out, err = await process.communicate(stdin.encode())
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
+async def test_every_command_says_what_it_does_and_takes(shell: Shell) -> None:
+    texts = {}
+    for some in (list(COMMANDS)[at : at + 4] for at in range(0, len(COMMANDS), 4)):
+        helps = await asyncio.gather(*(shell.done(*c.split(), "--help") for c in some))
+        texts |= dict(zip(some, helps, strict=True))
+    for command, wanted in COMMANDS.items():
+        assert not [word for word in (*wanted, "--profile") if word not in texts[command]], command
+    listed = await shell.done("--help")
+    assert all(command.split()[0] in listed for command in COMMANDS)
 
 
-@pytest.fixture
-def shell(tmp_path: Path, service: Service) -> Shell:
-    return Shell(tmp_path, service)
-
-
-@pytest.fixture
-async def both(shell: Shell) -> Shell:
-    for number, profile in ((ALICE, "alice"), (BOB, "bob")):
-        code, _, err = await shell.run("register", number, "--code", CODE, "--profile", profile)
-        assert code == 0, err
-    return shell
+async def test_what_is_typed_wrong_is_a_usage_error(shell: Shell) -> None:
+    for words in (("revoke", "two"), ("link", "--delay", "-1"), ("history", "--limit", "0")):
+        code, _, err = await shell.run(*words)
+        assert (code, "Traceback" in err) == (2, False), words
 
 
 async def test_registering_asks_for_the_code_and_says_where_the_key_is(
     shell: Shell, tmp_path: Path
 ) -> None:
     code, out, err = await shell.run("register", ALICE, stdin=f"000000\n{CODE}\n")
-    assert (code, BadCode.code in err) == (0, True)
+    assert (code, BadCode.code in err) == (0, True), err
     assert "device.key" in out
     assert str(tmp_path / "default") in out
     code, out, _ = await shell.run("register", ALICE, "--code", CODE, "--json")
