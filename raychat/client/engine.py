@@ -137,6 +137,8 @@ class Engine:
             effects += self._wake(now)
             effects += self._pump(now)
             self._inbox.keep()
+            # Whatever was sent, synced or read may have a time to go at.
+            self._expiry = self._store.expiry.deadline()
         return effects + self._inbox.ack()
 
     def deadline(self) -> int | None:
@@ -157,7 +159,7 @@ class Engine:
             self._former = self._store.lists.expire(now) or now + FORMER_MS
             self._healing.recent.expire(now)
         if self._expiry is not None and now >= self._expiry:
-            gone, self._expiry = self._applier.expire(now)
+            gone, _ = self._applier.expire(now)
             self.scrub = bool(gone)
             effects += [Tell(event) for event in gone]
         for owed in (self._syncing.owed, self._inbox.owed):
@@ -302,7 +304,6 @@ class Engine:
                 self._store.outbox.owe(peer.id, content.encode(content.Read(now, marks)))
                 self._ready[peer.id] = None
         self._syncing.read(peer.account, names, now)
-        self._expiry = self._store.expiry.deadline()
         return [Answer(item.ticket, len(names))]
 
     def _pump(self, now: int) -> list[Effect]:

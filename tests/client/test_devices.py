@@ -62,6 +62,25 @@ def test_what_one_device_sends_the_others_show_with_the_same_marks(
         assert [(m.text, m.state) for m in device.history()] == [("from the laptop", State.READ)]
 
 
+def test_a_message_with_a_timer_goes_from_every_device_of_its_sender_in_time(
+    world: World, alice: Device, bob: Device, laptop: Device
+) -> None:
+    alice.tell(bob, content.Text(world.server.now, "for a minute", expires=60))
+    world.settle()  # as long as a device has something to wait for
+    assert alice.texts(outgoing=True) == laptop.texts(outgoing=True) == []
+    assert bob.texts(outgoing=False) == ["for a minute"]  # till a minute after it was read
+
+
+def test_a_message_with_a_timer_that_was_read_elsewhere_goes_here_too(
+    world: World, alice: Device, bob: Device, laptop: Device
+) -> None:
+    bob.tell(alice, content.Text(world.server.now, "for a minute", expires=60))
+    world.settle()
+    laptop.read(bob)
+    world.settle()
+    assert alice.texts(outgoing=False) == laptop.texts(outgoing=False) == []
+
+
 def test_what_was_read_on_one_device_is_read_on_the_others(
     world: World, alice: Device, bob: Device, laptop: Device
 ) -> None:
