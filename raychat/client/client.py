@@ -374,11 +374,12 @@ class Client(Acting):
         """The latest messages with a peer, or with all; the oldest of them first."""
         key = before.key if before else None
         if peer is None:
-            return self._store.history.history(limit=limit, before=key)
+            return self._store.history.history(limit=limit, before=key, now=self._clock())
         conversation = self.conversation(peer)
         if conversation is None:
             return []
-        return self._store.history.history(conversation.id, limit=limit, before=key)
+        chosen = conversation.id
+        return self._store.history.history(chosen, limit=limit, before=key, now=self._clock())
 
     def message(self, key: int) -> Message | None:
         """A message as it is now, by its key."""

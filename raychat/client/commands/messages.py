@@ -167,9 +167,9 @@ def history(
     messages: list[Message] = []
     with device.reader() as store:
         if number is None:
-            messages = store.history.history(limit=limit)
+            messages = store.history.history(limit=limit, now=wall_ms())
         elif (conversation := store.history.conversation_with(recipient(number))) is not None:
-            messages = store.history.history(conversation.id, limit=limit)
+            messages = store.history.history(conversation.id, limit=limit, now=wall_ms())
     _print(messages, look, as_json, everyone=number is None)
     return 0
 
