@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from raychat import limits
+from raychat.secretfile import write_secret
 
 PROVIDERS: Final = "providers.json"
 
@@ -111,12 +112,7 @@ class Providers(BaseSettings):
         fields = self.model_dump(mode="json") | {
             name: value.get_secret_value() for name, value in self if isinstance(value, SecretStr)
         }
-        draft = data / f"{PROVIDERS}.new"
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as file:
-            json.dump(fields, file)
-        draft.replace(data / PROVIDERS)
+        write_secret(data / PROVIDERS, json.dumps(fields).encode())
 
     @classmethod
     def kept(cls, data: Path) -> Self:

@@ -15,6 +15,7 @@ from typing import Final, NewType, Self
 
 from raychat.errors import StoreLocked
 from raychat.ids import AccountId, PhoneNumber, Secret
+from raychat.secretfile import write_secret
 
 NumberHash = NewType("NumberHash", bytes)
 """32 bytes that stand for a phone number."""
@@ -53,21 +54,7 @@ class Pepper:
     def create(cls, path: Path) -> Self:
         """A new pepper, durably in a file of mode 0600: wholly there or not at all."""
         secret = os.urandom(PEPPER_BYTES)
-        draft = path.with_name(path.name + ".new")
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, secret)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        draft.replace(path)
-        # The new name is durable only when its directory is.
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_secret(path, secret)
         return cls(secret)
 
     def number(self, number: PhoneNumber) -> NumberHash:

@@ -15,14 +15,18 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from raychat import limits
 from raychat.client.applying import Applier
 from raychat.client.choices import Choices
 from raychat.client.devices import Devices
 from raychat.client.events import (
     Connected,
     Disconnected,
+    MessageChanged,
+    MessageGone,
     NumberFound,
     Stopped,
+    What,
 )
 from raychat.client.healing import Healing
 from raychat.client.inbox import Inbox
@@ -84,7 +88,8 @@ from raychat.wire.frames import (
     Welcome,
 )
 
-FORMER_MS: Final = 3_600_000
+FORMER_MS: Final = limits.FORMER_DEVICE_MINUTES * 60_000
+"""How often it is looked, at the least, for what has left a device list long ago."""
 
 UNDER_WAY: Final = 256
 """Messages transmitted and not acknowledged, over all recipients."""
@@ -121,7 +126,7 @@ class Engine:
         self._former = 0
         """When (ms) to look for what has left a device list long ago."""
         self.scrub = False
-        """Messages have disappeared: call `DeviceStore.scrub` after the turn."""
+        """Words were to vanish: call `DeviceStore.scrub` after the turn, and set this back."""
 
     @property
     def key_messages(self) -> int:
@@ -139,6 +144,7 @@ class Engine:
             self._inbox.keep()
             # Whatever was sent, synced or read may have a time to go at.
             self._expiry = self._store.expiry.deadline()
+        self.scrub = self.scrub or any(map(_takes_words_away, effects))
         return effects + self._inbox.ack()
 
     def deadline(self) -> int | None:
@@ -160,7 +166,6 @@ class Engine:
             self._healing.recent.expire(now)
         if self._expiry is not None and now >= self._expiry:
             gone, _ = self._applier.expire(now)
-            self.scrub = bool(gone)
             effects += [Tell(event) for event in gone]
         for owed in (self._syncing.owed, self._inbox.owed):
             self._ready |= dict.fromkeys(owed)
@@ -453,3 +458,11 @@ class Engine:
             return lane.give_up_all(error)
         lane.back_off(now)
         return []
+
+
+def _takes_words_away(effect: Effect) -> bool:
+    """Whether a turn with this effect has removed words that nobody shall find any more."""
+    match effect:
+        case Tell(MessageGone() | MessageChanged(what=What.DELETED | What.OPENED)):
+            return True
+    return False

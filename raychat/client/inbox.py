@@ -134,14 +134,15 @@ class Inbox:
         if self._deaf:
             return []
         if self._waiting is not None:
+            if len(self._held) >= limits.PUSH_WINDOW:  # more than a server may push
+                return self._begin_again()
             self._held.append(frame)
             return []
         self._ack = True
         if frame.number <= self.seen:
             return []
         if frame.number != self.seen + 1:
-            self._deaf = True
-            return [Reconnect(limits.RECONNECT_MIN_MS, limits.RECONNECT_MAX_MS)]
+            return self._begin_again()
         address = Address(frame.sender, frame.device)
         name = Received(frame.sender, frame.device, frame.incarnation, frame.id)
         if address == self._own.address or frame.id <= self._store.peers.last_received(name):
@@ -160,6 +161,11 @@ class Inbox:
             return self._devices.refuse(frame.sender, frame.device, GhostDevice())
         self.seen = frame.number
         return self._take(address, name, frame, now)
+
+    def _begin_again(self) -> list[Effect]:
+        """Hear nothing more on this connection; the next one brings what was not kept."""
+        self._deaf = True
+        return [Reconnect(limits.RECONNECT_MIN_MS, limits.RECONNECT_MAX_MS)]
 
     def _is_listed(self, address: Address, frame: Envelope) -> bool:
         """Whether the sender's account has signed the device that says it has sent this."""

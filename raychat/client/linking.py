@@ -35,8 +35,7 @@ ShowCode = Callable[[LinkCode, int], Awaitable[None]]
 Confirm = Callable[[LinkRequest], Awaitable[bool]]
 """Shows the person what wants to be linked, and gives their decision."""
 
-WAIT_SECONDS: Final = 25
-INVITED_MS: Final = 360_000
+INVITED_MS: Final = (limits.LINK_SECONDS + limits.LINK_FINISH_SECONDS) * 1000
 """How long a device that was let in may take to register."""
 
 
@@ -85,7 +84,7 @@ async def _link(
     await show(code, seconds)
     message = None
     while message is None:
-        message = await api.link_message(token, WAIT_SECONDS)
+        message = await api.link_message(token, limits.LINK_WAIT_SECONDS)
     provision = Provision.open(code, ephemeral, identity, message)
     listed, entry = own_entry(provision, identity)
     with store.transaction():

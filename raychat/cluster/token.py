@@ -11,18 +11,13 @@ import os
 import secrets
 from pathlib import Path
 
+from raychat.secretfile import write_secret
+
 
 def make_secret(path: Path, content: bytes) -> None:
-    """Write a file only its owner can read, whole or not at all; one that is there stays."""
-    if path.exists():
-        return
-    part = path.with_suffix(".new")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
+    """Write a file only its owner can read; one that is there stays."""
+    if not path.exists():
+        write_secret(path, content)
 
 
 def token_file(data: Path) -> Path:

@@ -44,7 +44,6 @@ KEY_BYTES: Final = 15
 HISTORY_KEY_BYTES: Final = 32
 NAME_CHARACTERS: Final = 64
 NUMBER_CHARACTERS: Final = 16
-REQUEST_BYTES: Final = 1024
 MAX_TIME: Final = 2**53 - 1
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -119,7 +118,7 @@ class LinkRequest(NamedTuple):
         Raises BadMac if it does not come from the device that showed the code, TooLarge,
         Malformed, InvalidKey.
         """
-        if len(data) > REQUEST_BYTES:
+        if len(data) > limits.LINK_REQUEST_BYTES:
             raise TooLarge("The link request is longer than any may be.")
         match _unpack(data):
             case [bytes(payload), bytes(mac)]:

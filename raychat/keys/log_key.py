@@ -6,13 +6,13 @@ belongs in the backup; whoever else has it can sign heads, but each of them is e
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
 from nacl.signing import SigningKey
 
 from raychat.errors import StoreLocked
+from raychat.secretfile import write_secret
 
 SEED_BYTES: Final = 32
 
@@ -36,20 +36,6 @@ def load_or_create(path: Path, *, log_exists: bool) -> SigningKey:
 
 
 def _create(path: Path) -> SigningKey:
-    """Durably, and wholly there or not at all."""
     key = SigningKey.generate()
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, bytes(key))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_secret(path, bytes(key))
     return key

@@ -92,14 +92,17 @@ class Registry:
         """Whether that is the device's token, or its next one."""
         known = self.devices.get(device)
         return known is not None and (
-            compare_digest(known.token_hash, token_hash)
-            or (known.next_hash != b"" and compare_digest(known.next_hash, token_hash))
+            compare_digest(known.token_hash, token_hash) or self.is_new_token(device, token_hash)
         )
 
     def is_new_token(self, device: DeviceId, token_hash: bytes) -> bool:
         """Whether that is the device's next token, which nobody has used yet."""
         known = self.devices.get(device)
-        return known is not None and known.next_hash != b"" and known.next_hash == token_hash
+        return (
+            known is not None
+            and known.next_hash != b""
+            and compare_digest(known.next_hash, token_hash)
+        )
 
     def request(self, event: Request, now: int) -> list[Effect]:
         """Do what somebody asks for who may."""

@@ -15,11 +15,11 @@ from raychat.client.events import (
     Stopped,
 )
 from raychat.client.model import State
-from raychat.client.signals import Arrived, NewToken
+from raychat.client.signals import Arrived, NewToken, Reconnect
 from raychat.client.store import DeviceStore
 from raychat.crypto.device_list import SignedDeviceList
 from raychat.errors import BadSignature, GhostDevice, ListRolledBack, Unavailable
-from raychat.ids import DeviceId, Secret
+from raychat.ids import AccountId, DeviceId, InboxNumber, MessageId, Secret
 from raychat.wire import content, frames
 from tests.client.model import NOW
 from tests.client.world import Device, World
@@ -447,3 +447,35 @@ def test_a_new_token_is_used_from_the_next_connection_on(
     world.settle()
     assert alice.box.tokens == [token]
     assert bob.texts(outgoing=False) == ["hi"]
+
+
+def test_what_waits_for_a_device_list_is_bounded(world: World, alice: Device) -> None:
+    alice.say("+15550009999", "to be connected")
+    world.settle()
+    seen, stranger = alice.store.own().seen or 0, AccountId(b"stranger" * 2)
+    number = 0
+    for number in range(1, limits.PUSH_WINDOW + 1):
+        who = (stranger, DeviceId(1), 1, MessageId(number))
+        envelope = frames.Envelope(InboxNumber(seen + number), *who, NOW, 2, b"sealed")
+        effects = alice.engine.turn([Arrived([envelope])], NOW)
+        assert not any(isinstance(effect, Reconnect) for effect in effects)
+    envelope = envelope._replace(number=InboxNumber(seen + number + 1))
+    effects = alice.engine.turn([Arrived([envelope])], NOW)
+    assert [type(effect) for effect in effects] == [Reconnect]
+    assert (alice.store.own().seen or 0) == seen  # it all comes again
+
+
+def test_what_was_deleted_is_to_be_overwritten_in_the_log_of_the_file_too(
+    world: World, alice: Device, bob: Device
+) -> None:
+    bob.accept(alice)
+    message = alice.say(bob, "a word too many")
+    world.settle()
+    named = alice.store.history.message(message.key)
+    assert named is not None
+    assert named.name is not None
+    assert not bob.engine.scrub
+    alice.tell(bob, content.Delete(world.server.now, named.name))
+    assert alice.engine.scrub
+    world.settle()
+    assert bob.engine.scrub

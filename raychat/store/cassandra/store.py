@@ -28,7 +28,7 @@ import msgpack
 import structlog
 
 from raychat.errors import Fenced, StoreError
-from raychat.ids import AccountId, DeviceId, Epoch, InboxNumber, MessageId
+from raychat.ids import AccountId, DeviceId, Epoch, InboxNumber
 from raychat.store.cassandra import tables
 from raychat.store.cassandra.journal import Journal
 from raychat.store.cassandra.keys import CassandraKeys, erased, replaced
@@ -36,6 +36,7 @@ from raychat.store.cassandra.layer import MISSING, Change, Kind, Layer, check, l
 from raychat.store.cassandra.schema import INBOX_BUCKET_BITS, SLICE_BITS, stamp
 from raychat.store.cassandra.session import Call, Session
 from raychat.store.protocol import Owed, PeerId, ReceiptId, Writes
+from raychat.store.records import OWED_BITS, PAGE_BYTES, inbox_row, told
 from raychat.users.events import (
     Box,
     DeviceRecord,
@@ -45,7 +46,6 @@ from raychat.users.events import (
     Told,
     UserRecord,
 )
-from raychat.wire.frames import Outcome
 
 log = structlog.get_logger("raychat.store")
 
@@ -60,12 +60,6 @@ WAIT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
 WRITES_AT_ONCE: Final = 32
 READS_AT_ONCE: Final = 32
-
-OWED_BITS: Final = 32
-"""Low bits of an `owed` sequence that count; the epoch is above them."""
-
-PAGE_BYTES: Final = 1024 * 1024
-"""A page of an inbox stops growing here."""
 
 COUNTERS: Final = 100_000
 """Boxes whose cursor and head are kept in memory."""
@@ -145,7 +139,7 @@ class CassandraStore(CassandraKeys):
         rows = await self._session.execute(_OWED, (self._shard,))
         owed = {sequence: msgpack.unpackb(told) for sequence, told in rows}
         owed = overlay(self._layers, Kind.OWED, 0, owed)
-        self._owed = {sequence: _told(told) for sequence, told in sorted(owed.items())}
+        self._owed = {sequence: told(fields) for sequence, fields in sorted(owed.items())}
         totals = look(self._layers, Kind.TOTALS, 0, 0)
         if totals is MISSING:
             rows = await self._session.execute(_TOTALS, (self._shard,))
@@ -226,7 +220,7 @@ class CassandraStore(CassandraKeys):
         rows: list[Row] = []
         size = 0
         for number, frame in await self._frames(box, after + 1, min(head, after + most)):
-            rows.append(_row(number, frame))
+            rows.append(inbox_row(number, frame))
             size += len(frame)
             if size >= PAGE_BYTES:
                 break
@@ -280,7 +274,7 @@ class CassandraStore(CassandraKeys):
             rows: list[Row] = []
             if cursor < head:
                 for number, frame in await self._frames(box, cursor + 1, min(head, cursor + most)):
-                    row = _row(number, frame)
+                    row = inbox_row(number, frame)
                     if row.at >= before:
                         break
                     rows.append(row)
@@ -575,21 +569,3 @@ async def _gather(coroutines: list[Any]) -> list[Any]:
     for at in range(0, len(coroutines), READS_AT_ONCE):
         found += await asyncio.gather(*coroutines[at : at + READS_AT_ONCE])
     return found
-
-
-def _row(number: int, frame: bytes) -> Row:
-    _, _, sender, device, incarnation, message, at, *_ = msgpack.unpackb(frame)
-    return Row(
-        InboxNumber(number),
-        at,
-        AccountId(sender),
-        DeviceId(device),
-        incarnation,
-        MessageId(message),
-        frame,
-    )
-
-
-def _told(told: Sequence[Any]) -> Told:
-    account, device, incarnation, peer, outcome, lo, hi = told
-    return Told(account, device, incarnation, peer, Outcome(outcome), lo, hi)

@@ -24,8 +24,9 @@ import msgpack
 
 from raychat.database import FileLock, connect, migrate, transaction
 from raychat.errors import Fenced, StoreError
-from raychat.ids import AccountId, DeviceId, Epoch, InboxNumber, MessageId
+from raychat.ids import AccountId, DeviceId, Epoch, InboxNumber
 from raychat.store.protocol import Owed, PeerId, ReceiptId, Writes
+from raychat.store.records import OWED_BITS, PAGE_BYTES, inbox_row, told
 from raychat.store.sqlite.keys import SqliteKeys, replace
 from raychat.store.sqlite.schema import MIGRATIONS, SLOT_BITS, SLOT_MASK
 from raychat.users.events import (
@@ -34,13 +35,8 @@ from raychat.users.events import (
     PeerRecord,
     ReceiptRecord,
     Row,
-    Told,
     UserRecord,
 )
-from raychat.wire.frames import Outcome
-
-OWED_BITS = 32
-"""Low bits of an `owed` sequence that count; the epoch is above them."""
 
 LOG_PAGES = 4_000
 """WAL pages (4 KiB) after which it is written back, in a thread beside the host."""
@@ -55,22 +51,6 @@ MMAP_BYTES = 256 * 1024 * 1024
 
 SLOW_COMMIT_SECONDS = 0.005
 """A disk that takes longer for a commit (on average) is waited for in a thread."""
-
-PAGE_BYTES = 1024 * 1024
-"""A page of an inbox stops growing here."""
-
-
-def _row(slot: int, frame: bytes) -> Row:
-    _, _, sender, device, incarnation, message, at, *_ = msgpack.unpackb(frame)
-    return Row(
-        InboxNumber(slot & SLOT_MASK),
-        at,
-        AccountId(sender),
-        DeviceId(device),
-        incarnation,
-        MessageId(message),
-        frame,
-    )
 
 
 class SqliteStore(SqliteKeys):
@@ -221,7 +201,7 @@ class SqliteStore(SqliteKeys):
             "SELECT slot, frame FROM inbox WHERE slot > ? AND slot <= ? ORDER BY slot LIMIT ?",
             (box << SLOT_BITS | after, box << SLOT_BITS | SLOT_MASK, most),
         ):
-            rows.append(_row(slot, frame))
+            rows.append(inbox_row(slot & SLOT_MASK, frame))
             size += len(frame)
             if size >= PAGE_BYTES:
                 break
@@ -243,7 +223,7 @@ class SqliteStore(SqliteKeys):
                 "SELECT slot, frame FROM inbox WHERE slot BETWEEN ? AND ? ORDER BY slot LIMIT ?",
                 (box << SLOT_BITS, box << SLOT_BITS | SLOT_MASK, most),
             ):
-                row = _row(slot, frame)
+                row = inbox_row(slot & SLOT_MASK, frame)
                 if row.at >= before:
                     break
                 rows.append(row)
@@ -256,7 +236,7 @@ class SqliteStore(SqliteKeys):
             "SELECT sequence, told FROM owed WHERE sequence > ? ORDER BY sequence LIMIT ?",
             (after, most),
         )
-        return [Owed(sequence, _told(told)) for sequence, told in rows]
+        return [Owed(sequence, told(msgpack.unpackb(fields))) for sequence, fields in rows]
 
     async def depth(self) -> tuple[int, int]:
         """Envelopes in all inboxes, and bytes of the file: for metrics."""
@@ -439,8 +419,3 @@ def _checkpoint(path: Path) -> None:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     finally:
         connection.close()
-
-
-def _told(data: bytes) -> Told:
-    account, device, incarnation, peer, outcome, lo, hi = msgpack.unpackb(data)
-    return Told(account, device, incarnation, peer, Outcome(outcome), lo, hi)
