@@ -9,29 +9,24 @@ its marks, and knows those of its sibling.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import deque
+from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import msgpack
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from raychat import limits
-from raychat.clock import ManualClock
-from raychat.gateway.session import Budget, End, Reply, Route, Session, State
-from raychat.ids import AccountId, DeviceId, InboxNumber, MessageId, Secret, SessionId
+from raychat.gateway.session import Session, State
+from raychat.ids import AccountId, DeviceId, InboxNumber, MessageId, Secret
 from raychat.store.protocol import Writes
 from raychat.users.events import ListRecord, NewList, PutDevice, PutList, Register
 from raychat.users.ranges import Ranges
 from raychat.wire import frames
-from raychat.wire.batch import Op
 from raychat.wire.frames import Part
-from tests.cluster.test_road import ACCOUNTS, HOSTS, LAYOUT, MEMORY, NAMES, Crash, Host, run
+from tests.cluster.road import ACCOUNTS, HOSTS, LAYOUT, NAMES, Traffic, names, run
 
 NUMBERS = (DeviceId(1), DeviceId(2))
 NAME_OF = {account: name for name, account in ACCOUNTS.items()}
@@ -164,22 +159,16 @@ class Account:
         self.tokens = 0
 
 
-names = st.sampled_from(NAMES)
-hosts = st.sampled_from(HOSTS)
 numbers = st.sampled_from(NUMBERS)
 
 
-class ManyDevices(RuleBasedStateMachine):
+class ManyDevices(Traffic):
     @initialize()
     def build(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="raychat-many-", dir=MEMORY))
-        self.clock = ManualClock()
-        self.hosts = {name: Host(name, self.folder / f"{name}.db", self.clock) for name in HOSTS}
+        self.begin()
         self.accounts = {name: Account(name) for name in NAMES}
         self.devices: dict[tuple[str, int], Device] = {}
         self.gone: list[Device] = []
-        self.sessions: dict[int, tuple[Device, Session]] = {}
-        self.next_session = 0
         for name, account in ACCOUNTS.items():
             writes = Writes()
             for number in NUMBERS:
@@ -192,15 +181,8 @@ class ManyDevices(RuleBasedStateMachine):
             self.connect(name, number)
         self.flow(3)
 
-    def teardown(self) -> None:
-        if hasattr(self, "folder"):
-            self.heal()
-            for host in self.hosts.values():
-                run(host.store.close())
-            shutil.rmtree(self.folder)
-
-    def host(self, account: AccountId) -> Host:
-        return self.hosts[LAYOUT.host_of(account)]
+    def everyone(self) -> Sequence[Device]:
+        return [*self.devices.values(), *self.gone]
 
     # -- what can happen -------------------------------------------------------------------
 
@@ -222,26 +204,11 @@ class ManyDevices(RuleBasedStateMachine):
         if device is not None:
             self.open(device)
 
-    def open(self, device: Device) -> None:
-        self.next_session += 1
-        session = Session(SessionId(self.next_session), Budget(1e9, 1e9), 0.0)
-        device.lose_connection()
-        device.session = session
-        device.up.append(device.hello())
-        self.sessions[session.number] = (device, session)
-
     @rule(name=names, number=numbers)
     def hang_up(self, name: str, number: int) -> None:
         device = self.devices.get((name, number))
-        if device is not None and device.session is not None:
-            self.left(device.session)
-            device.lose_connection()
-
-    def left(self, session: Session) -> None:
-        self.sessions.pop(session.number, None)
-        route = session.detach()
-        if route is not None:
-            self.host(route.account).give("gateway-0", [route.item])
+        if device is not None:
+            self.cut(device)
 
     @rule(name=names)
     def change(self, name: str) -> None:
@@ -293,95 +260,16 @@ class ManyDevices(RuleBasedStateMachine):
         if device is not None:
             self.reach(device)
 
-    def reach(self, device: Device) -> None:
-        """One message of the device reaches the gateway."""
-        if device.session is None or not device.up:
-            return
-        for effect in device.session.receive(device.up.popleft(), 0.0):
-            match effect:
-                case Route(account, item, _):
-                    item = msgpack.unpackb(msgpack.packb(item))
-                    self.host(account).give("gateway-0", [item])
-                case Reply(frame):
-                    device.down.append(frame)
-                case End(_, code, _):
-                    raise AssertionError(code)
-
-    @rule(name=hosts, crash=st.sampled_from([None, None, "before", "after"]), left=st.booleans())
-    def turn(self, name: str, crash: str | None, left: bool = False) -> None:
-        host = self.hosts[name]
-        try:
-            host.turn(crash)
-        except Crash:
-            if left:
-                self.from_host(name, 1_000)
-            self.kill_host(name)
-
     @rule(name=names, crash=st.sampled_from(["before", "after"]), left=st.booleans())
     def die_of_a_change(self, name: str, crash: str, left: bool) -> None:
         self.change(name)
         self.turn(LAYOUT.host_of(ACCOUNTS[name]), crash, left)
-
-    @rule(name=hosts)
-    def kill_host(self, name: str) -> None:
-        self.hosts[name].crash()
-        for _, session in self.sessions.values():
-            if session.state in (State.CLAIMING, State.ADMITTED):
-                route = session.attach(again=True)
-                if LAYOUT.host_of(route.account) == name:
-                    item = msgpack.unpackb(msgpack.packb(route.item))
-                    self.hosts[name].give("gateway-0", [item])
-
-    @rule(name=hosts, count=st.integers(1, 5))
-    def from_host(self, name: str, count: int) -> None:
-        for peer, link in list(self.hosts[name].links.links.items()):
-            for _ in range(min(count, len(link.out))):
-                item = link.out.popleft()
-                if item[0] == "done":
-                    self.hosts[name].finish(peer, item[1])
-                elif peer in HOSTS:
-                    self.hosts[peer].give(name, [item])
-                else:
-                    self.at_gateway(item)
-
-    def at_gateway(self, item: list[Any]) -> None:
-        known = self.sessions.get(item[1])
-        if known is None:
-            return
-        device, session = known
-        current = device.session is session
-        match item:
-            case [Op.ADMIT, _, frame, incarnation]:
-                if session.admit(incarnation) and current:
-                    device.down.append(frame)
-            case [Op.DATA, _, frame]:
-                if current:
-                    device.down.append(frame)
-            case [Op.RECEIPT, _, frame, revision]:
-                session.revision = revision
-                if current:
-                    device.down.append(frame)
-            case [Op.DISMISS, *_]:
-                session.state = State.CLOSED
-                self.left(session)
-                if current:
-                    device.lose_connection()
 
     @rule(name=names, number=numbers)
     def down(self, name: str, number: int) -> None:
         device = self.devices.get((name, number))
         if device is not None and device.down and not device.take(device.down.popleft()):
             self.hang_up(name, number)
-
-    @rule()
-    def kill_gateway(self) -> None:
-        self.sessions.clear()
-        for device in (*self.devices.values(), *self.gone):
-            device.lose_connection()
-        for host in self.hosts.values():
-            host.tails.pop("gateway-0", None)
-            host.delivered.pop("gateway-0", None)
-            host.host._on_restart(host.links.dial("gateway-0"))
 
     @rule(rounds=st.integers(1, 2))
     def flow(self, rounds: int) -> None:
@@ -401,7 +289,7 @@ class ManyDevices(RuleBasedStateMachine):
 
     @invariant()
     def what_is_shown_is_what_was_written_once_and_in_order(self) -> None:
-        for device in (*self.devices.values(), *self.gone):
+        for device in self.everyone():
             for source, ids in device.shown.items():
                 assert ids == list(range(ids[0], ids[0] + len(ids)))
                 writer = self.writer(source)
@@ -409,12 +297,12 @@ class ManyDevices(RuleBasedStateMachine):
                     assert ids[-1] <= len(writer.lanes[device.account].written)
 
     def writer(self, source: Source) -> Device | None:
-        every = (*self.devices.values(), *self.gone)
+        every = self.everyone()
         return next((device for device in every if device.source() == source), None)
 
     @invariant()
     def a_mark_is_never_early(self) -> None:
-        every = (*self.devices.values(), *self.gone)
+        every = self.everyone()
         for device in every:
             for (number, incarnation, peer), marks in device.marks.items():
                 shown = {
@@ -486,8 +374,7 @@ class ManyDevices(RuleBasedStateMachine):
                 and all(lane.sent == len(lane.written) for lane in device.lanes.values())
                 for device in self.devices.values()
             )
-            and not any(link.out for host in self.hosts.values() for link in host.links.all())
-            and not any(tail for host in self.hosts.values() for tail in host.tails.values())
+            and self.is_quiet()
             and not any(host.host.turns.waiting for host in self.hosts.values())
         )
 
