@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,25 @@ import pytest
 from raychat.client.client import Client
 from raychat.client.http import Registration
 from raychat.errors import BadCode
+from tests.client.histories import Book
 from tests.client.service import CODE, Service
 from tests.client.shell import Shell
 from tests.client.world import Device, World
+
+ALICE, BOB = "+15550001111", "+15550002222"
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def book() -> Iterator[Book]:
+    book = Book()
+    yield book
+    book.close()
 
 
 @pytest.fixture
@@ -24,12 +41,12 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def alice(world: World) -> Device:
-    return world.device("+15550001111")
+    return world.device(ALICE)
 
 
 @pytest.fixture
 def bob(world: World) -> Device:
-    return world.device("+15550002222")
+    return world.device(BOB)
 
 
 @pytest.fixture
@@ -62,6 +79,15 @@ def people(service: Service, tmp_path: Path) -> People:
 
 
 @pytest.fixture
+async def clients(people: People) -> AsyncIterator[tuple[Client, Client]]:
+    """Alice and bob, who has accepted her."""
+    alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
+    async with alice, bob:
+        await bob.accept(alice.account)
+        yield alice, bob
+
+
+@pytest.fixture
 def shell(tmp_path: Path, service: Service) -> Shell:
     return Shell(tmp_path, service.url)
 
@@ -69,7 +95,7 @@ def shell(tmp_path: Path, service: Service) -> Shell:
 @pytest.fixture
 async def both(shell: Shell) -> Shell:
     """A shell with the registered profiles alice and bob."""
-    for number, profile in (("+15550001111", "alice"), ("+15550002222", "bob")):
+    for number, profile in ((ALICE, "alice"), (BOB, "bob")):
         await shell.done("register", number, "--code", CODE, "--profile", profile)
     return shell
 
@@ -77,8 +103,8 @@ async def both(shell: Shell) -> Shell:
 @pytest.fixture
 async def talking(both: Shell) -> Shell:
     """Alice has written to bob, who knows her by that."""
-    await both.done("send", "+15550002222", "hello bob", "--profile", "alice")
-    running = await both.start("chat", "+15550001111", "--profile", "bob")
+    await both.done("send", BOB, "hello bob", "--profile", "alice")
+    running = await both.start("chat", ALICE, "--profile", "bob")
     assert "hello bob" in await running.line()
     await running.end()
     return both

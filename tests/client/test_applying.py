@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgpack
 import pytest
 
@@ -51,13 +49,6 @@ from tests.client.histories import BOB, DAY, HOUR, ME, MINUTE, NOW, Book, bobs, 
 
 CAROL = AccountId(b"c" * 16)
 ONE = DeviceId(1)
-
-
-@pytest.fixture
-def book() -> Iterator[Book]:
-    book = Book()
-    yield book
-    book.close()
 
 
 # -- messages ------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 from prompt_toolkit.application import create_app_session
@@ -16,28 +15,12 @@ from raychat.client.chat import Screen, converse, plain
 from raychat.client.client import Client
 from raychat.client.events import TypingSeen
 from raychat.client.model import State
-from tests.client.conftest import People
+from tests.client.conftest import ALICE, BOB, People, until
 from tests.client.service import Service
 
-ALICE, BOB = "+15550001111", "+15550002222"
 
-
-@pytest.fixture
-async def both(people: People) -> AsyncIterator[tuple[Client, Client]]:
-    alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
-    async with alice, bob:
-        await bob.accept(alice.account)
-        yield alice, bob
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
-async def test_a_line_typed_is_sent_and_its_mark_appears(both: tuple[Client, Client]) -> None:
-    alice, bob = both
+async def test_a_line_typed_is_sent_and_its_mark_appears(clients: tuple[Client, Client]) -> None:
+    alice, bob = clients
     with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
         screen = Screen(alice, BOB, keys, DummyOutput())
         running = asyncio.create_task(screen.run())
@@ -84,9 +67,9 @@ async def test_what_goes_wrong_is_said_on_the_screen(people: People) -> None:
 
 
 async def test_commands_are_typed_with_a_slash_and_name_messages(
-    both: tuple[Client, Client],
+    clients: tuple[Client, Client],
 ) -> None:
-    alice, bob = both
+    alice, bob = clients
     with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
         screen = Screen(alice, BOB, keys, DummyOutput(), colored=False)
         running = asyncio.create_task(screen.run())
@@ -137,8 +120,8 @@ async def test_a_request_is_shown_as_one_until_it_is_accepted(people: People) ->
         assert conversation.accepted
 
 
-async def test_who_writes_is_seen_to(both: tuple[Client, Client]) -> None:
-    alice, bob = both
+async def test_who_writes_is_seen_to(clients: tuple[Client, Client]) -> None:
+    alice, bob = clients
     await (await alice.send(BOB, "hello")).delivered(10)
     await (await bob.send(ALICE, "yes")).sent(10)
     await until(lambda: len(alice.history()) == 2)
@@ -159,9 +142,9 @@ async def test_who_writes_is_seen_to(both: tuple[Client, Client]) -> None:
 
 
 async def test_a_person_at_a_plain_terminal_can_type_commands_too(
-    both: tuple[Client, Client],
+    clients: tuple[Client, Client],
 ) -> None:
-    alice, bob = both
+    alice, bob = clients
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -176,9 +159,9 @@ async def test_a_person_at_a_plain_terminal_can_type_commands_too(
 
 
 async def test_lines_of_a_pipe_are_sent_and_what_comes_is_printed(
-    both: tuple[Client, Client],
+    clients: tuple[Client, Client],
 ) -> None:
-    alice, bob = both
+    alice, bob = clients
     read, write = os.pipe()
     target = io.StringIO()
     with os.fdopen(read) as source:
@@ -196,12 +179,12 @@ async def test_lines_of_a_pipe_are_sent_and_what_comes_is_printed(
 
 
 async def test_without_a_connection_lines_are_kept(
-    both: tuple[Client, Client],
+    clients: tuple[Client, Client],
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    alice, _ = both
+    alice, _ = clients
     await service.stop()
     await until(lambda: not alice.is_connected)
     monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))

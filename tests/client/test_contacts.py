@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from raychat.client.contacts import OWN, Made
@@ -15,13 +13,6 @@ from tests.client.histories import BOB, ME, NOW, Book, bobs, mine
 CAROL = AccountId(b"c" * 16)
 DAVE = AccountId(b"d" * 16)
 NUMBER = PhoneNumber("+15550002222")
-
-
-@pytest.fixture
-def book() -> Iterator[Book]:
-    book = Book()
-    yield book
-    book.close()
 
 
 def put(book: Book, name: str, value: object, at: int = NOW, conversation: int = 1) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,13 +34,6 @@ from tests.client.histories import BOB, DAY, ME, NOW, Book, bobs, mine
 
 CAROL = AccountId(b"c" * 16)
 ONE = DeviceId(1)
-
-
-@pytest.fixture
-def book() -> Iterator[Book]:
-    book = Book()
-    yield book
-    book.close()
 
 
 def read(book: Book, at: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,13 +12,6 @@ from raychat.wire.content import Delete, Reaction, Text
 from tests.client.histories import NOW, Book, bobs
 
 CAROL = AccountId(b"c" * 16)
-
-
-@pytest.fixture
-def book() -> Iterator[Book]:
-    book = Book()
-    yield book
-    book.close()
 
 
 def test_every_message_is_one_line_of_json(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,13 +11,6 @@ from raychat.client.search import Query, folded
 from raychat.ids import PhoneNumber
 from raychat.wire.content import Contact, Delete, Edit, Erase, Kind, Location, Poll, Text
 from tests.client.histories import BOB, ME, NOW, Book, bobs, mine
-
-
-@pytest.fixture
-def book() -> Iterator[Book]:
-    book = Book()
-    yield book
-    book.close()
 
 
 def found(book: Book, text: str = "", **filters: object) -> list[str | None]:

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-
 import pytest
 
 from raychat.client.client import Client
 from raychat.client.model import State
 from raychat.client.slash import USAGES, Slash, is_slash, numbered, seconds_of, unescaped
 from raychat.errors import BadRequest, Denied, Malformed, NotFound, TooLarge
-from tests.client.conftest import People
-
-ALICE, BOB = "+15550001111", "+15550002222"
-
-
-@pytest.fixture
-async def both(people: People) -> AsyncIterator[tuple[Client, Client]]:
-    alice, bob = await people.register(ALICE, "alice"), await people.register(BOB, "bob")
-    async with alice, bob:
-        await bob.accept(alice.account)
-        yield alice, bob
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
+from tests.client.conftest import ALICE, BOB, until
 
 
 async def exchange(alice: Client, bob: Client) -> None:
@@ -40,9 +21,9 @@ async def exchange(alice: Client, bob: Client) -> None:
 
 
 async def test_messages_are_answered_edited_deleted_and_reacted_to(
-    both: tuple[Client, Client],
+    clients: tuple[Client, Client],
 ) -> None:
-    alice, bob = both
+    alice, bob = clients
     await exchange(alice, bob)
     slash = Slash(alice, BOB)
     assert [m.text for m in slash.messages()] == ["three", "two", "one"]
@@ -75,8 +56,8 @@ async def test_messages_are_answered_edited_deleted_and_reacted_to(
         await slash.run("/react")
 
 
-async def test_polls_are_made_and_voted_on(both: tuple[Client, Client]) -> None:
-    alice, bob = both
+async def test_polls_are_made_and_voted_on(clients: tuple[Client, Client]) -> None:
+    alice, bob = clients
     await Slash(alice, BOB).run("/poll Where? | here | there")
     await until(lambda: len(bob.history()) == 1)
     voter = Slash(bob, alice.account)
@@ -91,8 +72,8 @@ async def test_polls_are_made_and_voted_on(both: tuple[Client, Client]) -> None:
         await voter.run("/vote 7")
 
 
-async def test_a_message_is_viewed_once(both: tuple[Client, Client]) -> None:
-    alice, bob = both
+async def test_a_message_is_viewed_once(clients: tuple[Client, Client]) -> None:
+    alice, bob = clients
     await Slash(alice, BOB).run("/once the code is 7")
     await until(lambda: len(bob.history()) == 1)
     reader = Slash(bob, alice.account)
@@ -103,8 +84,8 @@ async def test_a_message_is_viewed_once(both: tuple[Client, Client]) -> None:
         await reader.run("/open #1")
 
 
-async def test_the_timer_is_set_and_shown(both: tuple[Client, Client]) -> None:
-    alice, _ = both
+async def test_the_timer_is_set_and_shown(clients: tuple[Client, Client]) -> None:
+    alice, _ = clients
     slash = Slash(alice, BOB)
     assert await slash.run("/timer") == ["New messages stay."]
     await slash.run("/timer 1d")
@@ -113,8 +94,8 @@ async def test_the_timer_is_set_and_shown(both: tuple[Client, Client]) -> None:
     assert await slash.run("/timer") == ["New messages stay."]
 
 
-async def test_a_person_is_accepted_blocked_and_verified(both: tuple[Client, Client]) -> None:
-    alice, bob = both
+async def test_a_person_is_accepted_blocked_and_verified(clients: tuple[Client, Client]) -> None:
+    alice, bob = clients
     with pytest.raises(NotFound):
         await Slash(bob, "+15559999999").run("/accept")
     slash = Slash(bob, alice.account)
@@ -142,8 +123,8 @@ async def test_a_person_is_accepted_blocked_and_verified(both: tuple[Client, Cli
     assert not bob.is_verified(ALICE)
 
 
-async def test_help_names_all_and_what_is_unknown_is_said(both: tuple[Client, Client]) -> None:
-    slash = Slash(both[0], BOB)
+async def test_help_names_all_and_what_is_unknown_is_said(clients: tuple[Client, Client]) -> None:
+    slash = Slash(clients[0], BOB)
     said = await slash.run("/help")
     assert len(said) == len(USAGES)
     assert all(f"/{name}" in line for name, line in zip(USAGES, said, strict=True))
